@@ -1,0 +1,1 @@
+"""Test hosts for the collection: containers with sshd and an Engine of their own each."""

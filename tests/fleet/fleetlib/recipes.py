@@ -1,0 +1,47 @@
+"""What every root file system consists of; a change here gives a new key in the cache."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .places import key_of
+
+RECIPE_VERSION = 1
+_LOGIN = ("openssh-server", "python3", "iproute2")
+_ENGINE = ("docker.io", "containerd", "iptables", "procps")
+_CLIENT = ("docker-cli",)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One root file system: a Debian suite and the packages on top of its minimum."""
+
+    name: str
+    suite: str
+    packages: tuple[str, ...] = ()
+
+    @property
+    def key(self) -> str:
+        """Names the content: suite, packages and the way it is built."""
+        return key_of(RECIPE_VERSION, self.suite, self.packages)
+
+    @property
+    def image(self) -> str:
+        """Its name on the outer Engine."""
+        return f"fleet-images/{self.name}:{self.key}"
+
+    @property
+    def outdated_release(self) -> bool:
+        """A testing suite's Release file may be past its date on a mirror that stands still."""
+        return self.suite == "forky"
+
+
+BASE = Recipe("base", "bookworm")
+BASTION = Recipe("bastion", "bookworm", _LOGIN)
+REGISTRY = Recipe("registry", "bookworm", (*_LOGIN, "docker-registry"))
+ENGINE20 = Recipe("engine20", "bookworm", (*_LOGIN, *_ENGINE))
+ENGINE26 = Recipe("engine26", "trixie", (*_LOGIN, *_ENGINE, *_CLIENT))
+ENGINE28 = Recipe("engine28", "forky", (*_LOGIN, *_ENGINE, *_CLIENT))
+
+# the slowest first: two are built at a time
+RECIPES = (ENGINE28, ENGINE26, ENGINE20, REGISTRY, BASTION, BASE)

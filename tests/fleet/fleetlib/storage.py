@@ -1,0 +1,81 @@
+"""The registry's contents, made once and kept as a tar that every fleet gets a fresh copy of."""
+
+from __future__ import annotations
+
+import shutil
+import socket
+import urllib.request
+from pathlib import Path
+
+from . import images, layers, pusher
+from .console import FleetError, step, wait_until
+from .outer_engine import Engine
+from .places import HOST_FILES, cache_dir, key_of
+from .recipes import BASE, REGISTRY
+
+CONTAINER = "fleet-build-registry"
+PLACE = "/var/lib/registry"  # as in hostfiles/registry-*.yml
+READY_SECONDS = 30
+
+
+def tarball() -> Path:
+    """The cached storage; its key is everything that the content is made from."""
+    sources = [Path(module.__file__ or "").read_text() for module in (images, layers, pusher)]
+    return cache_dir("storage") / f"registry-{key_of(BASE.key, *sources)}.tar"
+
+
+def ensure(engine: Engine) -> Path:
+    """Build the content images and push them into a registry, once per recipe."""
+    final = tarball()
+    if final.exists():
+        return final
+    work = cache_dir("unfinished", "storage")
+    shutil.rmtree(work)
+    work.mkdir()
+    engine.docker("rm", "-fv", CONTAINER, check=False)
+    try:
+        registry = _start(engine)
+        images.push_all(engine, registry, work)
+        with step("kept the registry's contents"):
+            engine.docker("stop", "-t", "5", CONTAINER)
+            _keep(engine, work / "registry.tar", final)
+    finally:
+        engine.docker("rm", "-fv", CONTAINER, check=False)
+        shutil.rmtree(work, ignore_errors=True)
+    return final
+
+
+def answers(address: str) -> bool:
+    """Whether a registry is there; one that asks for a login is there too."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with opener.open(f"http://{address}/v2/", timeout=5):
+            return True
+    except OSError as error:
+        return getattr(error, "code", None) == 401
+
+
+def _start(engine: Engine) -> pusher.Pusher:
+    """A registry on the loopback of this machine, only while the content is made."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    config = "/etc/fleet-registry.yml"
+    engine.docker(
+        *("create", "--name", CONTAINER, "--network", "host"),
+        *("-e", f"REGISTRY_HTTP_ADDR={address}", REGISTRY.image),
+        *("docker-registry", "serve", config),
+    )
+    engine.docker("cp", HOST_FILES / "registry-open.yml", f"{CONTAINER}:{config}")
+    engine.docker("start", CONTAINER)
+    wait_until("The registry for the contents", lambda: answers(address), READY_SECONDS)
+    return pusher.Pusher(address)
+
+
+def _keep(engine: Engine, part: Path, final: Path) -> None:
+    """`docker cp` writes a tar with the one directory `registry`: just what goes back later."""
+    command = ["cp", f"{CONTAINER}:{PLACE}", "-"]
+    with open(part, "wb") as out:
+        engine.stream(command, out)
+    if part.stat().st_size < 100_000_000:
+        raise FleetError("The registry's contents came out too small; start again.")
+    part.replace(final)
