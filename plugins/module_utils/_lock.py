@@ -26,8 +26,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
-    Reference,
     InvalidReference,
+    Reference,
     check_digest,
     parse,
     parse_platform,

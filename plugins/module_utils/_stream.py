@@ -1,0 +1,86 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The Engine's JSON stream: what a load, pull or push says while it works.
+
+One JSON object after another, with `stream`, `status` and `progressDetail`, or `error`; the HTTP
+status is 200 whatever happens. Loads of some Engines also tell of errors in plain `stream` text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+_ERROR_TEXT = re.compile(r"\berror\b|\bfailed to\b", re.IGNORECASE)
+_LOADED_ID = re.compile(r"Loaded image ID: (sha256:[0-9a-f]{64})")
+_LOADED = re.compile(r"Loaded image: (\S+)")
+_MOST_TEXT = 2000
+
+
+@dataclass
+class Told:
+    """What a stream told: loaded image IDs and names, and every text that tells of an error."""
+
+    ids: list[str] = field(default_factory=list)
+    names: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
+
+    @property
+    def error(self) -> str:
+        """The Engine's own words about what went wrong; '' where it told of nothing."""
+        return "; ".join(dict.fromkeys(self.errors))[:_MOST_TEXT]
+
+
+def read(chunks: Iterable[bytes]) -> Told:
+    """All that a stream tells, read to its end in constant memory."""
+    told = Told()
+    for message in messages(chunks):
+        _take(told, message)
+    return told
+
+
+def messages(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
+    """The JSON objects of a stream, wherever its pieces are cut.
+
+    A line that is no JSON object is passed on as `{"error": …}`: no Engine sends one unless
+    something broke.
+    """
+    rest = b""
+    for chunk in chunks:
+        *lines, rest = (rest + chunk).split(b"\n")
+        for line in lines:
+            yield from _message(line)
+    yield from _message(rest)
+
+
+def _message(line: bytes) -> Iterator[dict[str, Any]]:
+    line = line.strip()
+    decoder = json.JSONDecoder()
+    text = line.decode("utf-8", "replace")
+    # Old Engines put objects one behind the other without a newline.
+    while text:
+        try:
+            found, end = decoder.raw_decode(text)
+        except ValueError:
+            yield {"error": f"the Engine's stream holds no JSON: {text[:200]}"}
+            return
+        yield found if isinstance(found, dict) else {"error": str(found)}
+        text = text[end:].lstrip()
+
+
+def _take(told: Told, message: dict[str, Any]) -> None:
+    detail = message.get("errorDetail") or {}
+    error = message.get("error") or (detail.get("message") if isinstance(detail, dict) else "")
+    if error:
+        told.errors.append(str(error).strip())
+        return
+    text = str(message.get("stream") or message.get("status") or "")
+    if _ERROR_TEXT.search(text):
+        told.errors.append(text.strip())
+    told.ids += _LOADED_ID.findall(text)
+    told.names += _LOADED.findall(text)

@@ -1,0 +1,253 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_load
+short_description: Load a bundle into an Engine, verified
+version_added: 0.1.0
+description:
+  - Brings the images of a bundle into an Engine. What is there already is neither sent nor loaded.
+  - The bundle is loaded without names, each image is compared with the lock, and only then gets its tag. On any
+    mismatch the tags are what they were, and nothing nameless is left behind.
+  - Without O(remote_src) the bundle lies on the controller. It travels in parts with a checksum each, over the
+    connection that the host has, and a transfer that broke goes on where it stopped.
+author: The fleet.images authors (@fleet-images)
+extends_documentation_fragment:
+  - fleet.images.engine
+  - fleet.images.attributes
+attributes:
+  check_mode:
+    support: full
+  diff_mode:
+    support: full
+  idempotent:
+    support: full
+  platform:
+    platforms: linux
+options:
+  src:
+    description:
+      - The bundle, a tar of M(fleet.images.image_archive) or of C(docker save) of Engine 25 or newer.
+      - A path on the controller, or on the host where O(remote_src=true).
+    type: path
+    required: true
+  remote_src:
+    description:
+      - Whether the bundle lies on the host already.
+    type: bool
+    default: false
+  sha256:
+    description:
+      - The SHA-256 of the bundle, in hex. A file that differs is refused before anything is touched.
+    type: str
+  lock:
+    description:
+      - The lock's content, as M(fleet.images.image_fetch) returns it; what is loaded has to be what it names.
+      - Without a lock the bundle's own list of images is taken.
+    type: dict
+  lock_path:
+    description:
+      - A lock file on the host.
+    type: path
+  images:
+    description:
+      - The images of the lock, or of the bundle, to load; all by default.
+      - A string, or a dict of C(name), C(digest), C(platforms) and C(as), of which the name selects.
+    type: list
+    elements: raw
+  known:
+    description:
+      - What the bastion's store knows of manifests and their layers, as M(fleet.images.image_fetch) returns it.
+      - With it, an Engine with the containerd store tells before the load which layer is missing.
+    type: list
+    elements: dict
+    default: []
+  parallel:
+    description:
+      - How many loads run at once. Images that share a missing layer go in one.
+    type: int
+    default: 2
+  stall_timeout:
+    description:
+      - Seconds of silence after which a load counts as dead. The whole has no limit.
+    type: int
+    default: 600
+  staging_dir:
+    description:
+      - Directory on the host for the parts of a bundle that the controller sends; it belongs to the login user.
+      - The parts of a bundle are removed after the load, whatever came of it.
+    type: path
+    default: /var/tmp/fleet-images
+  parts:
+    description:
+      - The parts that were sent, which stand for O(src). The action plugin sets this; playbooks do not.
+    type: list
+    elements: dict
+    suboptions:
+      path:
+        description: The part on the host.
+        type: path
+        required: true
+      sha256:
+        description: Its SHA-256 in hex.
+        type: str
+        required: true
+seealso:
+  - module: fleet.images.image_archive
+  - module: fleet.images.image_plan
+"""
+
+EXAMPLES = r"""
+- name: Load what a colleague brought on a stick
+  fleet.images.image_load:
+    src: /media/stick/my-images.tar
+
+- name: Load a bundle that lies on the host already, and only if it is the one that was meant
+  fleet.images.image_load:
+    src: /var/tmp/my-images.tar
+    remote_src: true
+    sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
+"""
+
+RETURN = r"""
+images:
+  description: One entry per image, those that failed included.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    name: {description: The image's name on the host., type: str, returned: always}
+    id: {description: The ID that the Engine lists it under., type: str, returned: always}
+    digest: {description: The digest that the tag named in the registry., type: str, returned: always}
+    action: {description: "V(none), V(loaded) or V(failed).", type: str, returned: always}
+    reason: {description: Why., type: str, returned: always}
+    bytes: {description: Bytes of the blobs that went into the Engine for it., type: int, returned: always}
+    seconds: {description: How long its load took., type: float, returned: always}
+bytes:
+  description: Bytes of the blobs that went into the Engine, shared ones once.
+  returned: always
+  type: int
+bytes_sent:
+  description: Bytes of the bundle that the controller sent to the host.
+  returned: when O(remote_src=false)
+  type: int
+bytes_resumed:
+  description: Bytes of the bundle that an earlier, broken transfer had left on the host.
+  returned: when O(remote_src=false)
+  type: int
+seconds:
+  description: How long it took.
+  returned: always
+  type: float
+"""
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.fleet.images.plugins.module_utils import _archive, _holdings, _load, _lock
+from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
+from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
+from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
+from ansible_collections.fleet.images.plugins.module_utils._parts import PartError, check_sha256
+from ansible_collections.fleet.images.plugins.module_utils._reference import (
+    InvalidReference,
+    parse_images,
+)
+from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError
+
+ERRORS = (
+    BundleError,
+    EngineError,
+    InvalidReference,
+    OSError,
+    PartError,
+    SdkError,
+    _load.LoadError,
+    _lock.LockError,
+)
+
+
+def checked_paths(params: Mapping[str, Any]) -> list[Path]:
+    """The bundle's files, their checksums compared; raises PartError, OSError."""
+    parts = params["parts"] or [{"path": params["src"], "sha256": params["sha256"]}]
+    for part in parts:
+        if part["sha256"]:
+            check_sha256(Path(part["path"]), part["sha256"])
+    return [Path(part["path"]) for part in parts]
+
+
+def wanted_lock(params: Mapping[str, Any], archive: _archive.Archive) -> _lock.Lock:
+    """What is to be loaded: the lock's images or the archive's own; raises LockError, OSError."""
+    lock: _lock.Lock = archive.images
+    if params["lock_path"]:
+        lock = _lock.loads(Path(params["lock_path"]).read_text(encoding="utf-8"))
+    elif params["lock"] is not None:
+        lock = _lock.load(params["lock"])
+    if params["images"] is not None:
+        lock = _lock.select(lock, [spec.key for spec in parse_images(params["images"])])
+    return lock
+
+
+def load(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
+    """Looks, plans, loads and verifies; raises one of ERRORS where it cannot begin."""
+    engine = Engine(params)
+    archive = _archive.read(checked_paths(params))
+    lock = wanted_lock(params, archive)
+    before = engine.holdings(params["known"])
+    plan = _holdings.plan(lock, before)
+    _load.check_space(plan, engine.facts.free, engine.facts.data_path)
+    loader = _load.Loader(
+        engine, archive, params["known"], params["parallel"], params["stall_timeout"]
+    )
+    outcomes = loader.foresee(plan, before) if dry_run else loader.run(plan, before)
+    return _load.report(outcomes, before)
+
+
+def main() -> None:
+    """Runs the module."""
+    part = {
+        "path": {"type": "path", "required": True},
+        "sha256": {"type": "str", "required": True},
+    }
+    module = AnsibleModule(
+        argument_spec={
+            **engine_arguments(),
+            "src": {"type": "path", "required": True},
+            "remote_src": {"type": "bool", "default": False},
+            "sha256": {"type": "str"},
+            "lock": {"type": "dict"},
+            "lock_path": {"type": "path"},
+            "images": {"type": "list", "elements": "raw"},
+            "known": {"type": "list", "elements": "dict", "default": []},
+            "parallel": {"type": "int", "default": 2},
+            "stall_timeout": {"type": "int", "default": 600},
+            "staging_dir": {"type": "path", "default": "/var/tmp/fleet-images"},
+            "parts": {"type": "list", "elements": "dict", "options": part},
+        },
+        mutually_exclusive=[("lock", "lock_path")],
+        supports_check_mode=True,
+    )
+    started = time.monotonic()
+    try:
+        result = load(module.params, module.check_mode)
+    except ERRORS as error:
+        result = {"changed": False, "images": [], "bytes": 0, "errors": [str(error)]}
+    result["seconds"] = round(time.monotonic() - started, 3)
+    errors = result.pop("errors")
+    if errors:
+        module.fail_json(msg="; ".join(errors), **result)
+    done = sum(image["action"] == "loaded" for image in result["images"])
+    msg = f"{done} of {len(result['images'])} images loaded, {result['bytes']} bytes"
+    module.exit_json(msg=msg, **result)
+
+
+if __name__ == "__main__":
+    main()
