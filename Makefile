@@ -17,8 +17,8 @@ test: venv ## everything, real Engines included: what CI runs
 demo: venv ## four hosts behind an air gap get two images
 	@scripts/demo
 
-demo-down: ## remove the hosts of the demo
-	@tests/fleet/fleet down --name demo
+demo-down: venv ## remove the hosts of the demo
+	@scripts/demo-down
 
 sanity: venv ## ansible-test sanity on the oldest and the newest ansible-core
 	@scripts/sanity
