@@ -1,0 +1,128 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Action of image_load: plans on the host first, and sends the bundle only where it is missing."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.fleet.images.plugins.module_utils import _archive, _lock, _parts
+from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
+from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
+from ansible_collections.fleet.images.plugins.plugin_utils._transfer import Staging
+
+LOAD = "fleet.images.image_load"
+PLAN = "fleet.images.image_plan"
+STAGING = "/var/tmp/fleet-images"
+
+Result = dict[str, Any]
+
+
+class ActionModule(ActionBase):
+    """Runs on the controller; what it does to the host, the two modules do."""
+
+    TRANSFERS_FILES = True
+    _supports_check_mode = True
+    _supports_async = False
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: Result | None = None) -> Result:
+        """The task's result, as image_load documents it."""
+        super().run(tmp, task_vars)
+        task_vars = task_vars or {}
+        if boolean(self._task.args.get("remote_src", False), strict=False):
+            return self._module(LOAD, self._task.args, task_vars)
+        try:
+            return self._load_from_controller(dict(self._task.args), task_vars)
+        except (BundleError, _parts.PartError, OSError) as error:
+            raise AnsibleActionFail(str(error)) from error
+
+    def _load_from_controller(self, args: Result, task_vars: Result) -> Result:
+        src = self._source(args)
+        archive = _archive.read([src])
+        if args.get("lock") is None and args.get("lock_path") is None:
+            args["lock"] = _lock.dump(archive.images)
+        planned = self._module(PLAN, self._plan_args(args), task_vars)
+        if planned.get("failed") or planned.get("unreachable"):
+            return planned
+        todo = [image for image in planned["images"] if image["action"] != "none"]
+        if not todo or self._task.check_mode:
+            return _foreseen(planned, src.stat().st_size if todo else 0)
+        return self._send_and_load(args, src, task_vars)
+
+    def _source(self, args: Result) -> Path:
+        if not args.get("src"):
+            raise AnsibleActionFail("image_load: src is wanted, the bundle on the controller")
+        try:
+            return Path(self._find_needle("files", args["src"]))
+        except AnsibleError as error:
+            raise AnsibleActionFail(
+                f"{args['src']}: a bundle is wanted on the controller, none is there; make it with"
+                " image_archive, or set remote_src where it lies on the host"
+            ) from error
+
+    def _plan_args(self, args: Result) -> Result:
+        names = {"lock", "lock_path", "images", "known"}
+        for name, spec in engine_arguments().items():
+            names.update((name, *spec.get("aliases", ())))
+        return {name: value for name, value in args.items() if name in names}
+
+    def _send_and_load(self, args: Result, src: Path, task_vars: Result) -> Result:
+        parts, whole = _parts.cut(src)
+        wanted = str(args.get("sha256") or whole)
+        if whole != wanted.lower():
+            raise AnsibleActionFail(
+                f"{src}: wanted SHA-256 {wanted}, found {whole}; it is damaged or another file,"
+                " copy or make it anew"
+            )
+        staging = Staging(self._shell, self._put, args.get("staging_dir") or STAGING, whole[:16])
+        sent = staging.send(src, parts)
+        try:
+            there = [{"path": path, "sha256": part.sha256} for path, part in zip(sent.paths, parts)]
+            args.update(parts=there, remote_src=True, sha256=None)
+            result = self._module(LOAD, args, task_vars)
+        finally:
+            staging.remove()
+        return {**result, "bytes_sent": sent.sent, "bytes_resumed": sent.resumed}
+
+    def _shell(self, line: str) -> tuple[int, str, str]:
+        done = self._low_level_execute_command(line, sudoable=False, executable="/bin/sh")
+        return int(done["rc"]), str(done["stdout"]), str(done["stderr"])
+
+    def _put(self, local: str, remote: str) -> object:
+        return self._connection.put_file(local, remote)
+
+    def _module(self, name: str, args: Result, task_vars: Result) -> Result:
+        result: Result = self._execute_module(
+            module_name=name, module_args=args, task_vars=task_vars
+        )
+        return result
+
+
+def _foreseen(planned: Result, size: int) -> Result:
+    """What a load does, or would do in check mode, as far as the plan tells."""
+    images = [
+        {
+            **{key: image[key] for key in ("name", "id", "digest", "action", "reason", "bytes")},
+            "seconds": 0.0,
+        }
+        for image in planned["images"]
+    ]
+    todo = [image for image in images if image["action"] != "none"]
+    return {
+        "changed": bool(todo),
+        "images": images,
+        "bytes": planned["bytes"],
+        "bytes_sent": size,
+        "bytes_resumed": 0,
+        "seconds": 0.0,
+        "diff": planned["diff"],
+        "msg": f"{len(todo)} of {len(images)} images to load, {planned['bytes']} bytes",
+    }

@@ -1,0 +1,130 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What the role airgap makes of its steps' results: which bundles to write, what each host got.
+
+Pure: functions from registered results to values. A step's result is missing where the step was
+skipped, and tells `failed` or `unreachable` where it went wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ansible_collections.fleet.images.plugins.module_utils._reference import parse_images
+
+Result = Mapping[str, Any]
+
+
+def select_lock(lock: Result, images: Sequence[Any]) -> dict[str, Any]:
+    """The lock's content for these images only; those that it lacks are left out."""
+    keys = [spec.key for spec in parse_images(images)]
+    there = lock.get("images") or {}
+    return {"version": lock.get("version", 1), "images": {k: there[k] for k in keys if k in there}}
+
+
+def select_known(known: Iterable[Result], lock: Result) -> list[Result]:
+    """The blob lists that matter for a lock: manifests that share a layer with it."""
+    wanted = {
+        layer["digest"]
+        for image in (lock.get("images") or {}).values()
+        for one in image["platforms"].values()
+        for layer in one["layers"]
+    }
+    chosen = []
+    for entry in known:
+        blobs = [blob for blob in entry["blobs"] if blob in wanted]
+        if blobs:
+            chosen.append({**entry, "blobs": blobs})
+    return chosen
+
+
+def bundles(hosts: Iterable[Result], directory: str) -> dict[str, list[dict[str, Any]]]:
+    """The bundles to write on each bastion: one per distinct plan.
+
+    `hosts`: dicts of `bastion` and `plan` (the result of image_plan). Returns bastion -> entries
+    for image_archive's `bundles`.
+    """
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    for host in hosts:
+        plan = host.get("plan") or {}
+        if not plan.get("plan_id"):
+            continue
+        todo = [one["lock_name"] for one in plan["images"] if one["action"] != "none"]
+        found[(host["bastion"], plan["plan_id"])] = {
+            "path": f"{directory.rstrip('/')}/{plan['plan_id']}.tar",
+            "images": todo,
+            "blobs": plan["blobs"],
+            "platform": plan["engine"]["platform"],
+        }
+    grouped: dict[str, list[dict[str, Any]]] = {}
+    for (bastion, _plan_id), bundle in sorted(found.items()):
+        grouped.setdefault(bastion, []).append(bundle)
+    return grouped
+
+
+def trouble(result: Result | None, what: str) -> str:
+    """Why a step went wrong, one sentence; '' where it did not."""
+    result = result or {}
+    message = " ".join(str(result.get("msg", "")).split()) or "no reason given"
+    if result.get("unreachable"):
+        return f"{what} is unreachable: {message}"
+    return message if result.get("failed") else ""
+
+
+def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
+    """What one host got: the fact `airgap_result`, and a row of the report.
+
+    `steps`: `images` (wanted), `bastion`, and the results `fetch`, `plan`, `archive`, `collect`,
+    `load`, each of them possibly missing. In check mode (`check_mode`) the plan is the outcome.
+    """
+    bastion = f"bastion {steps['bastion']}"
+    plan, load = steps.get("plan") or {}, steps.get("load") or {}
+    images = {one["name"]: dict(one) for one in plan.get("images") or []}
+    images.update({one["name"]: dict(one) for one in load.get("images") or []})
+    reasons = [
+        trouble(steps.get("plan"), "the host"),
+        trouble(steps.get("fetch"), bastion),
+        trouble(steps.get("archive"), bastion),
+        trouble(steps.get("collect"), bastion),
+        trouble(steps.get("load"), "the host"),
+    ]
+    reason = next((text for text in reasons if text), "")
+    wanted = len(parse_images(steps["images"]))
+    predicted = bool(steps.get("check_mode"))
+    counts = _counts(images.values(), wanted, predicted or "images" in load)
+    if not reason and counts["present"] + counts["loaded"] < wanted:
+        reason = "not all steps ran; look at the messages above"
+    engine = plan.get("engine") or {}
+    return {
+        "host": host,
+        "done": not reason,
+        "changed": bool(load.get("changed")),
+        "reason": reason,
+        "engine": engine.get("version", ""),
+        "store": engine.get("store", ""),
+        "platform": engine.get("platform", ""),
+        **counts,
+        "bytes_sent": plan.get("bytes", 0) if predicted else load.get("bytes_sent", 0),
+        "bytes_saved_plainly": plan.get("save_bytes", 0),
+        "seconds": load.get("seconds", 0.0),
+        "images": list(images.values()),
+    }
+
+
+def _counts(images: Iterable[Result], wanted: int, loaded_ran: bool) -> dict[str, int]:
+    actions = [str(one["action"]) for one in images]
+    present = actions.count("none")
+    loaded = actions.count("loaded") if loaded_ran else 0
+    return {"present": present, "loaded": loaded, "failed": max(0, wanted - present - loaded)}
+
+
+def rows(hosts: Mapping[str, Result | None]) -> list[dict[str, Any]]:
+    """A report's rows: host -> its result fact, or a row that says that there is none."""
+    found = []
+    for host, result in hosts.items():
+        missing = {"host": host, "done": False, "reason": "the run ended for it before the report"}
+        found.append(dict(result) if result else missing)
+    return found

@@ -1,0 +1,99 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Sends a file to a host in checksummed parts, over whatever connection Ansible has to it.
+
+A part that is there with the right checksum is not sent again, so a broken transfer goes on
+where it stopped. Runs on the controller, as the login user of the host (never `become`).
+"""
+
+from __future__ import annotations
+
+import shlex
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ansible.errors import AnsibleActionFail
+
+from ansible_collections.fleet.images.plugins.module_utils._parts import Part, pieces
+
+Run = Callable[[str], "tuple[int, str, str]"]
+Put = Callable[[str, str], object]
+
+# Only a directory of one's own, that nobody else can write to, takes parts: root may load them.
+_PREPARE = """
+umask 077
+mkdir -p {base} && [ -O {base} ] && [ ! -L {base} ] && chmod 700 {base} && mkdir -p {here} &&
+cd {here} && df -Pk . | tail -n 1 | awk '{{print "free", $4}}' &&
+for part in *.part; do [ -f "$part" ] && sha256sum "$part"; done; [ -d {here} ]
+"""
+_REMOVE = "rm -rf {here}; rmdir {base} 2>/dev/null || true"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """What a transfer did: paths on the host in order, bytes sent, bytes that were there."""
+
+    paths: list[str]
+    sent: int
+    resumed: int
+
+
+class Staging:
+    """A directory on the host for the parts of one file. `run` runs a shell line there."""
+
+    def __init__(self, run: Run, put: Put, base: str, name: str) -> None:
+        self._run, self._put = run, put
+        self._base = base.rstrip("/")
+        self.path = f"{self._base}/{name}"
+
+    def send(self, file: Path, parts: Sequence[Part]) -> Sent:
+        """Brings all parts there; raises AnsibleActionFail, AnsibleConnectionFailure, OSError."""
+        there, free = self._look()
+        lacking = [part for part in parts if there.get(part.name) != part.sha256]
+        wanted = sum(part.size for part in lacking)
+        if wanted > free:
+            raise AnsibleActionFail(
+                f"{self._base}: {wanted} bytes are wanted free for the bundle, {free} are; set"
+                " staging_dir to a larger disk, or remove images (image_prune)"
+            )
+        for part in lacking:
+            self._send_part(file, part)
+        paths = [f"{self.path}/{part.name}" for part in parts]
+        return Sent(paths, wanted, sum(part.size for part in parts) - wanted)
+
+    def _look(self) -> tuple[dict[str, str], int]:
+        """The parts that are there (name -> SHA-256), and the free bytes beside them."""
+        line = _PREPARE.format(base=shlex.quote(self._base), here=shlex.quote(self.path))
+        code, out, err = self._run(line)
+        rows = [row.split() for row in out.splitlines()]
+        free = [int(row[1]) * 1024 for row in rows if len(row) == 2 and row[0] == "free"]
+        if code != 0 or not free:
+            raise AnsibleActionFail(
+                f"{self._base}: wanted a directory of the login user's own for the bundle, found"
+                f" none and could not make one ({(err or out).strip()}); set staging_dir"
+            )
+        there = {row[1]: row[0] for row in rows if len(row) == 2 and len(row[0]) == 64}
+        return there, free[0]
+
+    def _send_part(self, file: Path, part: Part) -> None:
+        target = f"{self.path}/{part.name}"
+        if part.size == file.stat().st_size:
+            self._put(str(file), target)
+            return
+        with (
+            file.open("rb") as source,
+            tempfile.NamedTemporaryFile(prefix="fleet-images-") as piece,
+        ):
+            source.seek(part.offset)
+            for chunk in pieces(source, part.size):
+                piece.write(chunk)
+            piece.flush()
+            self._put(piece.name, target)
+
+    def remove(self) -> None:
+        """Takes the parts away again, and the directory above if nothing else is in it."""
+        self._run(_REMOVE.format(base=shlex.quote(self._base), here=shlex.quote(self.path)))
