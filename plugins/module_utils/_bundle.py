@@ -220,6 +220,7 @@ def write(path: Path, parts: Sequence[Member], dry_run: bool = False) -> Written
         return Written(True, size_of(parts), "")
     beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     digest = hashlib.sha256()
+    path.parent.mkdir(parents=True, exist_ok=True)
     try:
         with beside.open("wb") as file:
             for chunk in stream(parts):

@@ -50,7 +50,7 @@ options:
     elements: raw
   path:
     description:
-      - Where the bundle is to stand. Its directory has to exist.
+      - Where the bundle is to stand. Its directory is made if it is not there.
       - Exactly one of O(path) and O(bundles) is wanted.
     type: path
   blobs:

@@ -86,7 +86,7 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     images.update({one["name"]: dict(one) for one in load.get("images") or []})
     reasons = [
         trouble(steps.get("plan"), "the host"),
-        trouble(steps.get("fetch"), bastion),
+        _fetch_trouble(steps, bastion),
         trouble(steps.get("archive"), bastion),
         trouble(steps.get("collect"), bastion),
         trouble(steps.get("load"), "the host"),
@@ -112,6 +112,18 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
         "seconds": load.get("seconds", 0.0),
         "images": list(images.values()),
     }
+
+
+def _fetch_trouble(steps: Mapping[str, Any], bastion: str) -> str:
+    """Why images of this host are not in the store; what other hosts wanted does not matter."""
+    fetch = steps.get("fetch") or {}
+    there = (fetch.get("lock") or {}).get("images") or {}
+    lacking = [spec.key for spec in parse_images(steps["images"]) if spec.key not in there]
+    if not lacking:
+        return ""
+    told = {one.get("name"): one.get("reason") for one in fetch.get("images") or []}
+    reasons = [str(told[name]) for name in lacking if told.get(name)]
+    return "; ".join(dict.fromkeys(reasons)) or trouble(fetch, bastion)
 
 
 def _counts(images: Iterable[Result], wanted: int, loaded_ran: bool) -> dict[str, int]:
