@@ -112,12 +112,16 @@ def check_trusted(pack: Path) -> None:
     ``pack`` is resolved, without links. Raises SdkError with the first thing that is wrong, OSError
     when it cannot be read.
     """
-    for above in reversed(pack.parents):
-        _check_owned(above, os.lstat(above), pack, sticky=True)
-    _check_owned(pack, os.lstat(pack), pack)
+    _check_above(pack)
     with os.scandir(pack) as entries:
         for entry in entries:
             _check_owned(pack / entry.name, entry.stat(follow_symlinks=False), pack)
+
+
+def _check_above(pack: Path) -> None:
+    for above in reversed(pack.parents):
+        _check_owned(above, os.lstat(above), pack, sticky=True)
+    _check_owned(pack, os.lstat(pack), pack)
 
 
 def _check_owned(path: Path, found: os.stat_result, pack: Path, sticky: bool = False) -> None:
@@ -266,7 +270,7 @@ class Store:
         version that was in use still is.
         """
         self.home.mkdir(parents=True, exist_ok=True)
-        check_trusted(Path(os.path.realpath(self.home)))
+        _check_above(Path(os.path.realpath(self.home)))
         # One process at a time: two names of an inventory may be the same host.
         with open(self.home / ".lock", "a", encoding="ascii") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)

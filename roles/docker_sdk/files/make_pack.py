@@ -138,7 +138,10 @@ def read_key(path: Path) -> str:
     """
     key = ""
     try:
-        with tarfile.open(path, "r:gz") as tar:
+        # All of it at once: tarfile stops at the end of its archive, before gzip's checksum.
+        with gzip.open(path) as stream:
+            archive = io.BytesIO(stream.read(2 * MAX_BYTES))
+        with tarfile.open(fileobj=archive, mode="r:") as tar:
             for member in tar:
                 content = tar.extractfile(member)
                 if content is not None and member.name == MANIFEST:
