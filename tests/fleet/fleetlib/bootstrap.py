@@ -7,7 +7,8 @@ from pathlib import Path
 from . import outer_engine, prerequisites, rootfs, storage
 from .console import say
 from .outer_engine import Engine
-from .places import locked
+from .places import forget_unused, locked
+from .recipes import BASE, RECIPES
 
 
 def bootstrap() -> tuple[Engine, Path]:
@@ -18,5 +19,8 @@ def bootstrap() -> tuple[Engine, Path]:
         engine = outer_engine.ensure()
         rootfs.ensure_all(engine)
         contents = storage.ensure(engine)
+        forget_unused(contents.parent, {contents})
+        kept = {rootfs.tarball(recipe) for recipe in RECIPES}
+        forget_unused(rootfs.tarball(BASE).parent, kept)
     say(f"outer Engine at {engine.address}, contents in {contents}")
     return engine, contents

@@ -51,9 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     ssh = add("ssh", lambda o: operations.ssh(o.name, o.host, o.command), "a command on a host")
     ssh.add_argument("host")
     ssh.add_argument("command", nargs=argparse.REMAINDER)
-    for name, verb in (("stop-host", operations.stop_host), ("start-host", operations.start_host)):
-        one = add(name, lambda o, act=verb: act(o.name, o.host), f"{name.split('-')[0]} one host")
-        one.add_argument("host")
+    stop = add("stop-host", lambda o: operations.stop_host(o.name, o.host), "switch a host off")
+    stop.add_argument("host")
+    start = add("start-host", lambda o: operations.start_host(o.name, o.host), "switch it on")
+    start.add_argument("host")
     add("net-bytes", _net_bytes, "bytes on the nodes network, as JSON")
     return parser
 

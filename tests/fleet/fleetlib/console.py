@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 
 class FleetError(Exception):
@@ -42,9 +42,13 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """Run a command to its end and keep what it printed, within a limit of time."""
     command = [str(a) for a in args]
-    feed = {"input": stdin} if isinstance(stdin, bytes) else {"stdin": stdin or subprocess.DEVNULL}
+    feed: dict[str, Any] = {"stdin": stdin or subprocess.DEVNULL}
+    if isinstance(stdin, bytes):
+        feed = {"input": stdin}
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout, env=env, **feed)
+        done: subprocess.CompletedProcess[bytes] = subprocess.run(
+            command, check=False, capture_output=True, timeout=timeout, env=env, **feed
+        )
     except subprocess.TimeoutExpired as late:
         raise FleetError(f"{_short(command)} did not end within {timeout:.0f} s.") from late
     except FileNotFoundError as gone:

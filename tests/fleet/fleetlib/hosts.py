@@ -13,8 +13,11 @@ UPSTREAM = "upstream"
 NODES = "nodes"
 REGISTRY_NAME = "registry.fleet.test"
 _KNOWN_OCTETS = {"demo": 77, "test": 78}
-_CLASSIC = {"features": {"containerd-snapshotter": False}, "storage-driver": "overlay2"}
-_CONTAINERD = {"features": {"containerd-snapshotter": True}}
+_CLASSIC: dict[str, Any] = {
+    "features": {"containerd-snapshotter": False},
+    "storage-driver": "overlay2",
+}
+_CONTAINERD: dict[str, Any] = {"features": {"containerd-snapshotter": True}}
 
 
 @dataclass(frozen=True)

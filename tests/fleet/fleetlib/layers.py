@@ -67,11 +67,14 @@ def compress(tar: Path) -> Layer:
     """Compress as a registry would hold it; the digest depends on nothing but the content."""
     target = tar.with_suffix(".tar.gz")
     diff = sha256()
-    with _plain(tar) as source, open(target, "wb") as raw:
-        with gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed:
-            while block := source.read(CHUNK):
-                diff.update(block)
-                packed.write(block)
+    with (
+        _plain(tar) as source,
+        open(target, "wb") as raw,
+        gzip.GzipFile("", "wb", compresslevel=6, fileobj=raw, mtime=0) as packed,
+    ):
+        while block := source.read(CHUNK):
+            diff.update(block)
+            packed.write(block)
     with open(target, "rb") as again:
         digest = _digest_of(again)
     return Layer(target, digest, target.stat().st_size, f"sha256:{diff.hexdigest()}")

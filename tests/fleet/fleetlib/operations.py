@@ -6,6 +6,7 @@ import json
 import subprocess
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, TypeVar
 
 from . import containers, inventory, networks, outer_engine, storage
@@ -86,7 +87,8 @@ def ssh(fleet: Fleet, host: str, command: list[str]) -> int:
     config = inventory.ssh_config(fleet)
     if not config.exists():
         raise FleetError(f"The fleet '{fleet.name}' is not up.")
-    return subprocess.run(["ssh", "-F", str(config), by_name(host).name, *command]).returncode
+    args = ["ssh", "-F", str(config), by_name(host).name, *command]
+    return subprocess.run(args, check=False).returncode
 
 
 def stop_host(fleet: Fleet, host: str) -> None:
@@ -134,12 +136,11 @@ def _ready(engine: Engine, fleet: Fleet, host: Host) -> None:
     if host.name == "registry":
         for port in (5000, 5001):
             address = f"{fleet.address(host)}:{port}"
-            wait_until(f"registry {address}", lambda a=address: storage.answers(a), READY_SECONDS)
+            wait_until(f"registry {address}", partial(storage.answers, address), READY_SECONDS)
     sshd = ("sh", "-c", "ss -Hltn sport = 22 | grep -q .")
     wait_until(f"sshd of {host.name}", lambda: _true(engine, fleet, host, *sshd), READY_SECONDS)
     if host.is_node:
-        ready = ("docker", "version")
-        wait_until(f"{host.name}", lambda: _true(engine, fleet, host, *ready), READY_SECONDS)
+        _inside(engine, fleet, host, "engine-start")
         version, store = _engine_of(engine, fleet, host)
         if not version.startswith(host.engine) or store != host.store:
             raise FleetError(
@@ -156,6 +157,8 @@ def _true(engine: Engine, fleet: Fleet, host: Host, *command: str) -> bool:
 def _engine_of(engine: Engine, fleet: Fleet, host: Host) -> tuple[str, str]:
     """Version and store of a node's Engine."""
     info = json.loads(_inside(engine, fleet, host, "docker", "info", "--format", "{{json .}}"))
+    if not info.get("ServerVersion"):
+        raise FleetError(f"The Engine of {host.name} does not answer.")
     kinds = [value for _, value in info.get("DriverStatus") or []]
     return info["ServerVersion"], "containerd" if _STORE in kinds else "classic"
 
@@ -167,7 +170,7 @@ def _row(engine: Engine, fleet: Fleet, host: Host) -> dict[str, Any]:
     if host.is_node and row["state"] == "running":
         try:
             row["engine"], row["store"] = _engine_of(engine, fleet, host)
-        except (FleetError, ValueError, KeyError):
+        except FleetError:
             row["engine"] = "does not answer"
     return row
 

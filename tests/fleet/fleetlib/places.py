@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
@@ -14,6 +15,7 @@ from .console import say
 FLEET_DIR = Path(__file__).resolve().parent.parent
 REPOSITORY = FLEET_DIR.parent.parent
 HOST_FILES = FLEET_DIR / "hostfiles"
+UNUSED_SECONDS = 7 * 24 * 3600
 RUN_DIR = Path("/run/fleet-images")
 
 
@@ -33,6 +35,16 @@ def state_dir(name: str) -> Path:
 def key_of(*parts: object) -> str:
     """A short name for content: the same recipe gives the same key, on every machine."""
     return sha256(repr(parts).encode()).hexdigest()[:16]
+
+
+def forget_unused(directory: Path, current: set[Path]) -> None:
+    """Recipes change and leave their old results: drop what no run has asked for in a while."""
+    for path in current:
+        if path.exists():
+            os.utime(path)
+    for path in directory.iterdir():
+        if path not in current and time.time() - path.stat().st_mtime > UNUSED_SECONDS:
+            path.unlink()
 
 
 @contextmanager

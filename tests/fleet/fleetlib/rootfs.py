@@ -6,6 +6,7 @@ import os
 import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from tempfile import mkdtemp
 
 from . import mirror, prerequisites
 from .console import FleetError, run, say, step
@@ -16,6 +17,11 @@ from .recipes import RECIPES, Recipe
 BUILD_SECONDS = 1500
 SIDE_BY_SIDE = 2
 _LEAVE_OUT = ("doc", "man", "locale", "info")
+# offline servers know no mirror, and two hosts never share a key that a package made
+_FORGET = (
+    ': >"$1/etc/apt/sources.list"; '
+    'rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/99mmdebstrap'
+)
 
 
 def ensure_all(engine: Engine) -> None:
@@ -34,8 +40,11 @@ def tarball(recipe: Recipe) -> Path:
 
 
 def clear_unfinished() -> None:
-    """What an interrupted run left half done is only in this directory."""
-    shutil.rmtree(cache_dir("unfinished"))
+    """What an interrupted run left half done is only in this directory.
+
+    A bootstrap that outlived its killed run may still write there: it fails, and nothing is lost.
+    """
+    shutil.rmtree(cache_dir("unfinished"), ignore_errors=True)
 
 
 def _ensure(engine: Engine, recipe: Recipe) -> None:
@@ -50,7 +59,7 @@ def _ensure(engine: Engine, recipe: Recipe) -> None:
 def _build(recipe: Recipe, final: Path) -> None:
     """Beside and renamed: a half file never has the final name."""
     address = mirror.debian_mirror()
-    temporary = cache_dir("unfinished", recipe.name)
+    temporary = Path(mkdtemp(prefix=f"{recipe.name}-", dir=cache_dir("unfinished")))
     part = temporary / "root.tar"
     try:
         run(
@@ -65,19 +74,20 @@ def _build(recipe: Recipe, final: Path) -> None:
             f"mirror {address}; it may hang or lack the suite. Just start again."
         ) from error
     part.replace(final)
+    shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _command(recipe: Recipe, target: Path, address: str) -> list[str]:
     options = mirror.apt_options()
     if recipe.outdated_release:
         options.append('Acquire::Check-Valid-Until "false";')
-    command = ["mmdebstrap", "--mode=root", "--variant=minbase", "--skip=output/dev"]
+    # its own mounts end with it: nobody can delete through what an interrupted run left mounted
+    command = ["unshare", "--mount", "--propagation", "private"]
+    command += ["mmdebstrap", "--mode=root", "--variant=minbase", "--skip=output/dev"]
     command += [f"--keyring={prerequisites.KEYRING}"]
     command += [f"--aptopt={option}" for option in options]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEAVE_OUT]
     if recipe.packages:
         command.append(f"--include={','.join(recipe.packages)}")
-    # offline servers know no mirror, and two hosts never share a key that a package made
-    forget = ': >"$1/etc/apt/sources.list"; rm -f "$1"/etc/ssh/ssh_host_* "$1"/etc/apt/apt.conf.d/99mmdebstrap'
-    command.append(f"--customize-hook={forget}")
+    command.append(f"--customize-hook={_FORGET}")
     return [*command, recipe.suite, str(target), address]

@@ -6,6 +6,7 @@ import shutil
 import socket
 import urllib.request
 from pathlib import Path
+from tempfile import mkdtemp
 
 from . import images, layers, pusher
 from .console import FleetError, step, wait_until
@@ -29,9 +30,7 @@ def ensure(engine: Engine) -> Path:
     final = tarball()
     if final.exists():
         return final
-    work = cache_dir("unfinished", "storage")
-    shutil.rmtree(work)
-    work.mkdir()
+    work = Path(mkdtemp(prefix="storage-", dir=cache_dir("unfinished")))
     engine.docker("rm", "-fv", CONTAINER, check=False)
     try:
         registry = _start(engine)
