@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 
+from . import prerequisites
 from .console import FleetError, run
 
 VARIABLE = "FLEET_DEBIAN_MIRROR"
@@ -14,15 +15,25 @@ def debian_mirror() -> str:
     """The base address of a Debian archive, from apt's own configuration."""
     if chosen := os.environ.get(VARIABLE):
         return chosen
+    if found := _known_archive():
+        return found
+    prerequisites.update_lists()
+    if found := _known_archive():
+        return found
+    raise FleetError(
+        f"apt on this machine knows no Debian archive: "
+        f"set {VARIABLE} to the address of a Debian mirror."
+    )
+
+
+def _known_archive() -> str:
+    """The label stands in the lists that apt fetched; without lists there is none."""
     listing = run(["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)"]).stdout
     for line in listing.splitlines():
         label, _, address = line.partition("|")
         if label == "Debian":
             return address.rstrip("/")
-    raise FleetError(
-        f"apt on this machine knows no Debian archive (after 'apt-get update'): "
-        f"set {VARIABLE} to the address of a Debian mirror."
-    )
+    return ""
 
 
 def apt_options() -> list[str]:

@@ -46,6 +46,11 @@ def down(fleet: Fleet, with_engine: bool) -> None:
         inventory.remove(fleet)
     if not (with_engine and engine):
         return
+    with locked("bootstrap"):
+        _stop_engine(engine)
+
+
+def _stop_engine(engine: Engine) -> None:
     if others := engine.lines("ps", "--all", "--quiet", "--filter", ALL_FLEETS):
         say(f"the outer Engine stays: {len(others)} containers of other fleets are there")
     elif outer_engine.stop():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -100,10 +101,11 @@ def stop() -> bool:
         return False
     os.kill(pid, signal.SIGTERM)
     deadline = time.monotonic() + STOP_SECONDS
-    while own_pid() is not None and _alive(pid):
+    while _alive(pid):  # the pidfile goes before the process does
         if time.monotonic() > deadline:
             raise FleetError(f"The outer Engine (process {pid}) does not end; see {_log()}.")
         time.sleep(0.2)
+    shutil.rmtree(RUN_DIR, ignore_errors=True)
     return True
 
 

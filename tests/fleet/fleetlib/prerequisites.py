@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from glob import glob
 
 from .console import FleetError, run, step
 
-KEYRING = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
+# program, or pattern of a file -> package that brings it, the first of those that apt knows
+KEYRING = "/usr/share/keyrings/debian-archive-keyring.[gp]*"
 HELPERS = {
     "mmdebstrap": "mmdebstrap",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
-    str(KEYRING): "debian-archive-keyring",
+    KEYRING: "debian-archive-keyring",
 }
-CLIENT = {"docker": "docker.io"}
-ENGINE = {"dockerd": "docker.io", "iptables": "iptables", "docker": "docker.io"}
+CLIENT = {"docker": "docker-cli docker.io"}
+ENGINE = {"dockerd": "docker.io", "iptables": "iptables", **CLIENT}
 LIMITS = ["-o", "Acquire::http::Timeout=30", "-o", "Acquire::Retries=3"]
 INSTALL_SECONDS = 900
 
@@ -29,22 +30,44 @@ def require_root() -> None:
 
 def ensure(programs: dict[str, str]) -> None:
     """Install the packages of those programs (or files) that are not there yet."""
-    missing = sorted({p for program, p in programs.items() if not _present(program)})
+    missing = [package for program, package in programs.items() if not _present(program)]
     if not missing:
         return
     with step(f"installed {' '.join(missing)}"):
         if not _install(missing):
-            _apt(["update"])
+            update_lists()
             if not _install(missing):
                 raise FleetError(f"apt-get cannot install {' '.join(missing)}.")
+    if lacking := [program for program in programs if not _present(program)]:
+        raise FleetError(f"Installed {' '.join(missing)}, but {' '.join(lacking)} is not there.")
+
+
+def update_lists() -> None:
+    """A fresh machine has package sources, but no lists yet."""
+    _apt(["update"])
+
+
+def keyring() -> str:
+    """The keys that sign Debian archives; the file's ending changes between releases."""
+    return sorted(glob(KEYRING))[0]
 
 
 def _present(program: str) -> bool:
-    return Path(program).exists() if program.startswith("/") else bool(shutil.which(program))
+    return bool(glob(program) if program.startswith("/") else shutil.which(program))
 
 
 def _install(packages: list[str]) -> bool:
-    return _apt(["install", "--yes", "--no-install-recommends", *packages], check=False)
+    chosen = sorted({_known(package) for package in packages})
+    return _apt(["install", "--yes", "--no-install-recommends", *chosen], check=False)
+
+
+def _known(alternatives: str) -> str:
+    """Packages are split differently in different releases."""
+    *others, last = alternatives.split()
+    for package in others:
+        if run(["apt-cache", "show", package], check=False).returncode == 0:
+            return package
+    return last
 
 
 def _apt(args: list[str], *, check: bool = True) -> bool:

@@ -30,6 +30,7 @@ def ensure_all(engine: Engine) -> None:
     if not missing:
         return
     clear_unfinished()
+    mirror.debian_mirror()
     with ThreadPoolExecutor(SIDE_BY_SIDE) as pool:
         list(pool.map(lambda recipe: _ensure(engine, recipe), missing))
 
@@ -84,7 +85,7 @@ def _command(recipe: Recipe, target: Path, address: str) -> list[str]:
     # its own mounts end with it: nobody can delete through what an interrupted run left mounted
     command = ["unshare", "--mount", "--propagation", "private"]
     command += ["mmdebstrap", "--mode=root", "--variant=minbase", "--skip=output/dev"]
-    command += [f"--keyring={prerequisites.KEYRING}"]
+    command += [f"--keyring={prerequisites.keyring()}"]
     command += [f"--aptopt={option}" for option in options]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEAVE_OUT]
     if recipe.packages:
