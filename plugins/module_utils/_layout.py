@@ -16,6 +16,7 @@ import fcntl
 import hashlib
 import json
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -99,13 +100,21 @@ class Layout:
             writer.close()
 
     def names(self) -> list[dict[str, Any]]:
-        """The entries of `index.json`: descriptors, most with the annotation of a name."""
+        """The entries of `index.json`: descriptors, most with the annotation of a name.
+
+        Raises LayoutError for a file that is no image index.
+        """
+        path = self.root / "index.json"
         try:
-            content = (self.root / "index.json").read_bytes()
+            entries = json.loads(path.read_bytes())["manifests"]
+            return [entry for entry in entries if entry["digest"]]
         except FileNotFoundError:
             return []
-        entries = json.loads(content).get("manifests", [])
-        return [entry for entry in entries if isinstance(entry, dict)]
+        except (ValueError, KeyError, TypeError) as error:
+            raise LayoutError(
+                f"{path}: wanted an image index, found none ({type(error).__name__}: {error});"
+                " remove it and fetch anew, blobs that are there are taken again"
+            ) from error
 
     def record(self, images: list[LockedImage]) -> bool:
         """Names these images in `index.json`; returns whether that changed anything.
@@ -233,7 +242,8 @@ def to_json(document: Any) -> bytes:
 
 def write_atomically(path: Path, content: bytes) -> None:
     """Writes beside, flushes to disk, renames: the path never holds half a file."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # Threads too: two images that share a small blob may both be putting it.
+    beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with beside.open("wb") as file:
             file.write(content)
