@@ -27,4 +27,5 @@ attributes:
     description:
       - The kind of operating system on which the module runs.
     platforms: posix
+    support: full
 """

@@ -168,7 +168,7 @@ def test_playbook_is_short(playbook: Path) -> None:
 
 def test_no_file_names_a_machine() -> None:
     """Neither a directory of one machine nor the host of a package index or mirror."""
-    directories = r"(?<![\w.}~/-])/(?:root|work)/|/home/\w+/|\.pyenv/(?:versions|shims)/\d"
+    directories = r"(?<![\w.}~/-])/(?:root|work)/|\.pyenv/(?:versions|shims)/\d"
     hosts = "|".join(
         re.escape(f"{name}.{domain}")
         for name, domain in [("pypi", "org"), ("pythonhosted", "org"), ("deb.debian", "org")]
