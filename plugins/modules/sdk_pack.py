@@ -55,20 +55,17 @@ options:
         there and nowhere else.
       - Nobody but root and the user who runs the module may be able to write there or above.
     type: path
+extends_documentation_fragment:
+  - fleet.images.attributes
 attributes:
   check_mode:
     support: full
-    description: Can run in check mode and predicts what it would do.
   diff_mode:
     support: full
-    description: Shows the version in use before and after.
+    details:
+      - Shows the version in use before and after.
   idempotent:
     support: full
-    description: Does nothing when run again with the same options.
-  platform:
-    support: full
-    description: Needs a POSIX system with Python 3.9 or newer.
-    platforms: posix
 seealso:
   - plugin: fleet.images.docker_sdk
     plugin_type: role
@@ -83,7 +80,7 @@ EXAMPLES = r"""
 - name: Install a pack that is on the host already
   fleet.images.sdk_pack:
     key: 0123456789abcdef
-    src: /root/fleet-images-sdk-0123456789abcdef.tar.gz
+    src: /var/tmp/fleet-images-sdk-0123456789abcdef.tar.gz
     sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
 
 - name: Use the SDK of the host's own packages
@@ -107,6 +104,11 @@ path:
   returned: success
   type: str
   sample: /usr/local/lib/fleet-images/sdk/0123456789abcdef
+previous:
+  description: The version that was in use before this task. Empty if there was none.
+  returned: success
+  type: str
+  sample: ""
 system:
   description:
     - Versions that the host's own Python imports without a pack, by name of the package.
@@ -150,6 +152,7 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         "dest": str(home),
         "installed": state == "present" and not unable,
         "path": str(home / after) if after else "",
+        "previous": before,
         "diff": {"before": f"{before}\n", "after": f"{after}\n"},
     }
     if state == "absent":

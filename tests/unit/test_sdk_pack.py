@@ -29,7 +29,7 @@ class Host:
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self.root, self.dest, self.capsys = root, root / "share" / "sdk", capsys
 
-    def send(self, requirements: str) -> dict[str, str]:
+    def send(self, requirements: str) -> dict[str, Any]:
         """Put a pack on the host, as the role does; return the options that install it."""
         content = requirements.encode()
         key = hashlib.sha256(content).hexdigest()[:16]
@@ -44,7 +44,7 @@ class Host:
         sha256 = hashlib.sha256(buffer.getvalue()).hexdigest()
         return {"key": key, "src": str(src), "sha256": sha256}
 
-    def run(self, check: bool = False, **options: object) -> dict[str, Any]:
+    def run(self, check: bool = False, **options: Any) -> dict[str, Any]:
         """Run the module; in check mode nothing below ``root`` may change."""
         before = self.tree()
         result = self._main({"_ansible_check_mode": check, **options})
@@ -53,7 +53,7 @@ class Host:
             assert self.tree() == before
         return result
 
-    def both(self, **options: object) -> dict[str, Any]:
+    def both(self, **options: Any) -> dict[str, Any]:
         """Run in check mode, then truly: what was predicted must have come true."""
         predicted = self.run(check=True, **options)
         result = self.run(**options)
@@ -61,7 +61,7 @@ class Host:
         assert predicted == {name: result[name] for name in predicted}
         return result
 
-    def fail(self, **options: object) -> str:
+    def fail(self, **options: Any) -> str:
         """Run the module, which must fail, and return what it says."""
         result = self._main(options)
         assert result["failed"]
@@ -114,6 +114,7 @@ def test_create_repeat_change_remove(host: Host) -> None:
     assert lacking["path"] == created["path"]
     changed = host.both(**second)
     assert changed["changed"] and changed["diff"]["before"] == f"{key}\n"
+    assert changed["previous"] == key
     assert sorted(os.listdir(host.dest)) == sorted([".lock", second["key"], "current"])
 
     removed = host.both(state="absent")
