@@ -48,7 +48,7 @@ def _node(recipe: Recipe, engine: str, store: str, place: int) -> Host:
 
 HOSTS = (
     Host("registry", REGISTRY, {UPSTREAM: 10}),
-    Host("bastion", BASTION, {UPSTREAM: 11, NODES: 11}),
+    Host("bastion1", BASTION, {UPSTREAM: 11, NODES: 11}),
     Host("bastion2", BASTION, {UPSTREAM: 12, NODES: 12}),
     _node(ENGINE20, "20.10", "classic", 21),
     _node(ENGINE26, "26.1", "classic", 22),
