@@ -106,6 +106,8 @@ def _inventory(fleet: Fleet) -> str:
             f'    ansible_ssh_private_key_file: "{login_key(fleet)}"',
             f"    ansible_ssh_common_args: -F '{state / 'ssh_config'}'",
             "    ansible_ssh_pipelining: true",
+            # Without Ansible's -C: layers are compressed already.
+            "    ansible_ssh_args: -o ControlMaster=auto -o ControlPersist=60s",
             "    airgap_registry_validate_certs: false",
             "  children:",
             "    bastion:",
