@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +76,7 @@ class ActionModule(ActionBase):
         return {name: value for name, value in args.items() if name in names}
 
     def _send_and_load(self, args: Result, src: Path, task_vars: Result) -> Result:
+        started = time.monotonic()
         parts, whole = _parts.cut(src)
         wanted = str(args.get("sha256") or whole)
         if whole != wanted.lower():
@@ -90,7 +92,13 @@ class ActionModule(ActionBase):
             result = self._module(LOAD, args, task_vars)
         finally:
             staging.remove()
-        return {**result, "bytes_sent": sent.sent, "bytes_resumed": sent.resumed}
+        seconds = round(time.monotonic() - started, 3)
+        return {
+            **result,
+            "bytes_sent": sent.sent,
+            "bytes_resumed": sent.resumed,
+            "seconds": seconds,
+        }
 
     def _shell(self, line: str) -> tuple[int, str, str]:
         done = self._low_level_execute_command(line, sudoable=False, executable="/bin/sh")

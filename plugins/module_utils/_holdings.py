@@ -31,6 +31,7 @@ CLASSIC = "classic"
 CONTAINERD = "containerd"
 
 Json = Mapping[str, Any]
+_BLOCK = 512  # of a tar
 
 
 @dataclass(frozen=True)
@@ -251,11 +252,12 @@ def _plan_image(image: LockedImage, holdings: Holdings) -> ImagePlan:
     return ImagePlan(image, identity, state, "load", reason, lacking)
 
 
-def total_bytes(lock: Lock, platform: str) -> int:
-    """Bytes of every blob of the lock's images, shared ones once.
+def save_bytes(lock: Lock, platform: str) -> int:
+    """Bytes of a tar of all the lock's images, whole, shared blobs once.
 
     The least that a plain `docker save` of the same images weighs: a containerd store saves the
     compressed blobs, a classic one its layers uncompressed.
     """
-    blobs = {blob.digest: blob.size for image in lock.values() for blob in image.blobs(platform)}
-    return sum(blobs.values())
+    sizes = {blob.digest: blob.size for image in lock.values() for blob in image.blobs(platform)}
+    # Each member has a header and fills its last block; the tar's three small files and its end.
+    return sum(_BLOCK + size + -size % _BLOCK for size in sizes.values()) + 8 * _BLOCK

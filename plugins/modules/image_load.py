@@ -140,7 +140,7 @@ bytes_resumed:
   returned: when O(remote_src=false)
   type: int
 seconds:
-  description: How long it took.
+  description: How long it took, with the transfer.
   returned: always
   type: float
 """

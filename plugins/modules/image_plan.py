@@ -118,7 +118,7 @@ bytes:
   type: int
 save_bytes:
   description:
-    - Bytes of all blobs of the lock's images for this platform, shared ones once.
+    - Bytes of a tar of all the lock's images for this platform, whole, shared blobs once.
     - The least that a plain C(docker save) of them weighs. An Engine with the classic store saves layers
       uncompressed, which is several times as much.
   returned: success
@@ -171,7 +171,7 @@ def make_plan(params: dict[str, Any]) -> dict[str, Any]:
         "blobs": sorted(plan.blobs),
         "plan_id": plan.plan_id,
         "bytes": plan.bytes,
-        "save_bytes": _holdings.total_bytes(lock, plan.platform),
+        "save_bytes": _holdings.save_bytes(lock, plan.platform),
         "free": engine.facts.free,
         "engine": engine.facts.as_dict(),
         "diff": _diff(plan),
