@@ -26,7 +26,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
-    InvalidReference,
     Reference,
     check_digest,
     parse,
@@ -146,7 +145,7 @@ def load(document: Mapping[str, Any]) -> dict[str, LockedImage]:
     for name, entry in document["images"].items():
         try:
             images[name] = _load_image(name, entry)
-        except (KeyError, TypeError, AttributeError, InvalidReference) as error:
+        except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
             raise LockError(
                 f"the lock: its entry for {name} is not whole ({type(error).__name__}: {error});"
                 " make it anew with image_fetch"
@@ -154,11 +153,11 @@ def load(document: Mapping[str, Any]) -> dict[str, LockedImage]:
     return images
 
 
-def loads(text: str) -> dict[str, LockedImage]:
+def loads(text: str | bytes) -> dict[str, LockedImage]:
     """A lock from its JSON text; raises LockError."""
     try:
         document = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise LockError(f"the lock is no JSON: {error}; make it anew with image_fetch") from error
     if not isinstance(document, dict):
         raise LockError("the lock: wanted a JSON object; make it anew with image_fetch")
@@ -204,7 +203,10 @@ def _load_image(name: str, entry: Mapping[str, Any]) -> LockedImage:
 
 
 def _load_blob(entry: Mapping[str, Any]) -> Blob:
-    return Blob(check_digest(entry["digest"]), int(entry["size"]), str(entry["media_type"]))
+    size = int(entry["size"])
+    if size < 0:
+        raise ValueError(f"{size} bytes")
+    return Blob(check_digest(entry["digest"]), size, str(entry["media_type"]))
 
 
 def _load_layers(entries: Sequence[Mapping[str, Any]]) -> Iterable[Layer]:

@@ -23,6 +23,8 @@ _COMPONENT = r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*"
 _REPOSITORY = re.compile(rf"{_COMPONENT}(?:/{_COMPONENT})*\Z")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}\Z")
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+_IDENTIFIER = re.compile(r"[0-9a-f]{64}\Z")
+_LONGEST_REPOSITORY = 255
 _PLATFORM = re.compile(r"[a-z0-9]+/[a-z0-9_]+(?:/[a-z0-9_.]+)?\Z")
 
 # What `uname -m` and older tools say, and what the OCI image index says for the same machine
@@ -79,7 +81,12 @@ class Reference:
         """The short form that Docker prints: without `docker.io/` and `library/`."""
         text = str(self)
         for prefix in (f"{DEFAULT_REGISTRY}/library/", f"{DEFAULT_REGISTRY}/"):
-            if text.startswith(prefix):
+            short = self.name[len(prefix) :]
+            # `docker.io/a.b/c` has no short form: `a.b/c` is on the registry a.b.
+            if text.startswith(prefix) and _split_registry(short) == (
+                DEFAULT_REGISTRY,
+                self.repository,
+            ):
                 return text[len(prefix) :]
         return text
 
@@ -107,7 +114,9 @@ def parse(text: str) -> Reference:
     if colon and not _TAG.match(tag):
         raise InvalidReference(f"{text!r}: {tag!r} is no tag; wanted registry/repository:tag")
     registry, repository = _split_registry(f"{head}{slash}{last}")
-    if not _REPOSITORY.match(repository) or not _REGISTRY.match(registry):
+    # Docker takes 64 hex digits for an image's ID, never for a name.
+    good = _REPOSITORY.match(repository) and len(repository) <= _LONGEST_REPOSITORY
+    if not good or not _REGISTRY.match(registry) or _IDENTIFIER.match(rest):
         raise InvalidReference(
             f"{text!r} is no image reference; wanted registry/repository:tag, with a repository"
             " in lower case"
@@ -202,10 +211,9 @@ def parse_images(items: Sequence[str | Mapping[str, Any]]) -> list[ImageSpec]:
 def _parse_image(item: str | Mapping[str, Any]) -> ImageSpec:
     if isinstance(item, str):
         return ImageSpec(parse(item))
-    unknown = set(item) - {"name", "digest", "platforms", "as"}
-    if unknown or not isinstance(item.get("name"), str):
+    if not isinstance(item, Mapping) or not _is_image(item):
         raise InvalidReference(
-            f"{dict(item)!r} is no image; wanted a string, or a dict of name, digest, platforms, as"
+            f"{item!r} is no image; wanted a string, or a dict of name, digest, platforms, as"
         )
     reference = parse(item["name"])
     if item.get("digest"):
@@ -215,4 +223,14 @@ def _parse_image(item: str | Mapping[str, Any]) -> ImageSpec:
     destination = parse(item["as"]) if item.get("as") else None
     return ImageSpec(
         reference, tuple(dict.fromkeys(parse_platform(text) for text in platforms)), destination
+    )
+
+
+def _is_image(item: Mapping[str, Any]) -> bool:
+    """Whether a user's dict has the right keys, with texts in them."""
+    platforms = item.get("platforms") or []
+    texts = [item.get("name"), item.get("digest") or "", item.get("as") or ""]
+    texts += platforms if isinstance(platforms, (list, tuple)) else [platforms]
+    return not set(item) - {"name", "digest", "platforms", "as"} and all(
+        isinstance(text, str) for text in texts
     )
