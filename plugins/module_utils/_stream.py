@@ -66,7 +66,7 @@ def _message(line: bytes) -> Iterator[dict[str, Any]]:
     while text:
         try:
             found, end = decoder.raw_decode(text)
-        except ValueError:
+        except (ValueError, RecursionError):
             yield {"error": f"the Engine's stream holds no JSON: {text[:200]}"}
             return
         yield found if isinstance(found, dict) else {"error": str(found)}
@@ -80,7 +80,8 @@ def _take(told: Told, message: dict[str, Any]) -> None:
         told.errors.append(str(error).strip())
         return
     text = str(message.get("stream") or message.get("status") or "")
-    if _ERROR_TEXT.search(text):
+    # An image may be called "error".
+    if _ERROR_TEXT.search(_LOADED.sub("", text)):
         told.errors.append(text.strip())
     told.ids += _LOADED_ID.findall(text)
     told.names += _LOADED.findall(text)
