@@ -15,7 +15,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ansible_collections.fleet.images.plugins.module_utils._layout import write_atomically
-from ansible_collections.fleet.images.plugins.plugin_utils._table import table
+from ansible_collections.fleet.images.plugins.plugin_utils._table import reasons, table
 
 display = Display()
 
@@ -45,16 +45,17 @@ class ActionModule(ActionBase):
         if args["linear"]:
             self._refuse_free()
         rows = args["rows"]
-        lines = table(args["columns"], rows)
+        lines, sentences = table(args["columns"], rows), reasons(rows)
         prefix = "(check mode) " if self._task.check_mode else ""
         display.display(f"\n{prefix}{args['title']}", color="bright blue")
         for line in lines:
-            failed = any(line == f"{row['host']}: {row.get('reason')}" for row in rows)
-            display.display(line, color="red" if failed else None)
+            display.display(line)
+        for sentence in sentences:
+            display.display(sentence, color="red")
         if args["note"]:
             display.display(args["note"])
         changed = bool(args["path"]) and self._write(Path(args["path"]), rows)
-        return {**result, "changed": changed, "lines": lines}
+        return {**result, "changed": changed, "lines": lines + sentences}
 
     def _refuse_free(self) -> None:
         """Steps that run once for all hosts need all hosts at the same step."""

@@ -259,5 +259,7 @@ def save_bytes(lock: Lock, platform: str) -> int:
     compressed blobs, a classic one its layers uncompressed.
     """
     sizes = {blob.digest: blob.size for image in lock.values() for blob in image.blobs(platform)}
+    if not sizes:
+        return 0
     # Each member has a header and fills its last block; the tar's three small files and its end.
     return sum(_BLOCK + size + -size % _BLOCK for size in sizes.values()) + 8 * _BLOCK

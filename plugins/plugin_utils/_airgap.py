@@ -10,12 +10,15 @@ skipped, and tells `failed` or `unreachable` where it went wrong.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils._reference import parse_images
 
 Result = Mapping[str, Any]
+# What ansible-core 2.19 puts before a module's own message.
+_PREFIX = re.compile(r"^(?:(?:Task|Module|Action) failed: )+")
 
 
 def select_lock(lock: Result, images: Sequence[Any]) -> dict[str, Any]:
@@ -68,9 +71,9 @@ def bundles(hosts: Iterable[Result], directory: str) -> dict[str, list[dict[str,
 def trouble(result: Result | None, what: str) -> str:
     """Why a step went wrong, one sentence; '' where it did not."""
     result = result or {}
-    message = " ".join(str(result.get("msg", "")).split()) or "no reason given"
+    message = _PREFIX.sub("", " ".join(str(result.get("msg", "")).split())) or "no reason given"
     if result.get("unreachable"):
-        return f"{what} is unreachable: {message}"
+        return f"{what} is unreachable ({message}); see that it is up, then run again"
     return message if result.get("failed") else ""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 UNITS = ("B", "kB", "MB", "GB", "TB", "PB")
 # Above this many hosts a table shows the ones that failed, and the sums.
 MOST_ROWS = 30
+MOST_NAMES = 5
 
 Row = Mapping[str, Any]
 
@@ -38,8 +39,8 @@ def cell(value: Any, kind: str) -> str:
 def table(columns: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     """The lines of a table with a heading and, for more than one row, sums.
 
-    `columns`: dicts of `key`, `label` and `kind`. Rows with a `reason` get a line of their own
-    below. Raises KeyError for a column without a key or label.
+    `columns`: dicts of `key`, `label` and `kind`. Raises KeyError for a column without a key or
+    label.
     """
     if not columns:
         return []
@@ -49,14 +50,27 @@ def table(columns: Sequence[Row], rows: Sequence[Row]) -> list[str]:
     if len(rows) > 1:
         texts.append(_sums(columns, rows))
     widths = [max(len(line[index]) for line in texts) for index in range(len(columns))]
-    lines = [
+    return [
         "  ".join(
             text.ljust(width) if column.get("kind", "text") == "text" else text.rjust(width)
             for text, width, column in zip(line, widths, columns)
         ).rstrip()
         for line in texts
     ]
-    return lines + [f"{row['host']}: {row['reason']}" for row in shown if row.get("reason")]
+
+
+def reasons(rows: Sequence[Row]) -> list[str]:
+    """One line per reason for which hosts are not done, with the hosts that share it."""
+    hosts: dict[str, list[str]] = {}
+    for row in rows:
+        if row.get("reason"):
+            hosts.setdefault(str(row["reason"]), []).append(str(row["host"]))
+    return [f"{_few(names)}: {reason}" for reason, names in hosts.items()]
+
+
+def _few(names: Sequence[str]) -> str:
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return ", ".join(names[:MOST_NAMES]) + more
 
 
 def _sums(columns: Sequence[Row], rows: Sequence[Row]) -> list[str]:
