@@ -362,7 +362,7 @@ def _write_members(tar: tarfile.TarFile, into: Path) -> None:
                 " make it anew with make_pack.py."
             )
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(cast("IO[bytes]", tar.extractfile(member)).read())
+        path.write_bytes(cast(IO[bytes], tar.extractfile(member)).read())
 
 
 def _read(src: str, sha256: str) -> bytes:

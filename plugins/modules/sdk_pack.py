@@ -66,9 +66,6 @@ attributes:
       - Shows the version in use before and after.
   idempotent:
     support: full
-seealso:
-  - plugin: fleet.images.docker_sdk
-    plugin_type: role
 """
 
 EXAMPLES = r"""
