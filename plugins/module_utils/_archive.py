@@ -44,9 +44,12 @@ from ansible_collections.fleet.images.plugins.module_utils._reference import (
 # A manifest is at most 4 MiB by the distribution specification; configs are smaller still.
 SMALL = 16 << 20
 MOST_MEMBERS = 100_000
+_LARGEST_HEADER = 1 << 20
 _NAMES = re.compile(
     r"(?:oci-layout|index\.json|manifest\.json|repositories|blobs/sha256/[0-9a-f]{64})\Z"
 )
+# What json.loads raises, and int() of an endless number.
+_NO_JSON = (ValueError, RecursionError, ArithmeticError)
 _DIRECTORIES = ("blobs", "blobs/sha256")
 
 
@@ -100,7 +103,7 @@ def read(paths: Sequence[Path]) -> Archive:
     reader = _Reader(regions)
     try:
         images = reader.images()
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
+    except (LookupError, TypeError, AttributeError, *_NO_JSON) as error:
         raise BundleError(
             f"{paths[0]}: its index is not whole ({type(error).__name__}: {error}); make it anew"
         ) from error
@@ -111,7 +114,7 @@ def _regions(paths: tuple[Path, ...]) -> dict[str, Region]:
     found: dict[str, Region] = {}
     size = sum(path.stat().st_size for path in paths)
     try:
-        with _opened(paths) as file, tarfile.open(fileobj=file, mode="r:") as tar:
+        with _Headers(Concatenated(paths)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
             for info in tar:
                 name = _checked_name(paths[0], info, found)
                 if name:
@@ -119,7 +122,11 @@ def _regions(paths: tuple[Path, ...]) -> dict[str, Region]:
                     end = info.offset_data + info.size
                     if end > size:
                         raise tarfile.ReadError(f"{name} ends {end - size} bytes early")
-    except tarfile.TarError as error:
+            # tarfile takes whatever is no header for the end.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+                raise tarfile.ReadError(f"no end, but something else at byte {tar.offset}")
+    except (tarfile.TarError, ValueError, ArithmeticError, LookupError) as error:
         raise BundleError(
             f"{paths[0]}: wanted a whole tar archive, found a damaged or cut one ({error}); copy or"
             " make it anew"
@@ -127,9 +134,17 @@ def _regions(paths: tuple[Path, ...]) -> dict[str, Region]:
     return found
 
 
-def _opened(paths: tuple[Path, ...]) -> io.BufferedReader:
-    """The parts as one file; buffered, so that a header that spans two parts is read whole."""
-    return io.BufferedReader(Concatenated(paths), 1 << 16)
+class _Headers(io.BufferedReader):
+    """The parts as one file, as tarfile reads headers from it.
+
+    Buffered, so that a header that spans two parts is read whole; and never much at once, whatever
+    size a header claims to have.
+    """
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is None or not 0 <= size <= _LARGEST_HEADER:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        return super().read(size)
 
 
 def _checked_name(path: Path, info: tarfile.TarInfo, found: Mapping[str, Region]) -> str:
@@ -142,6 +157,8 @@ def _checked_name(path: Path, info: tarfile.TarInfo, found: Mapping[str, Region]
         wrong = "is no regular file"
     elif not _NAMES.match(name):
         wrong = "is no file of an image archive"
+    elif info.size < 0:
+        wrong = f"has {info.size} bytes"
     elif name in found:
         wrong = "stands twice in it"
     elif len(found) >= MOST_MEMBERS:
