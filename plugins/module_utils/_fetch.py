@@ -11,16 +11,25 @@ images that are whole get a name in the store and an entry in the lock.
 
 from __future__ import annotations
 
-import json
 import os
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.fleet.images.plugins.module_utils._documents import (
+    Json,
+    choose,
+    descriptor,
+    diff_ids,
+    no_platform,
+    parse_object,
+    read_layers,
+)
+from ansible_collections.fleet.images.plugins.module_utils._known import known, layers_of
 from ansible_collections.fleet.images.plugins.module_utils._layout import (
     IMAGE_NAME,
     BlobWriter,
@@ -42,7 +51,6 @@ from ansible_collections.fleet.images.plugins.module_utils._lock import (
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     ImageSpec,
     InvalidReference,
-    check_digest,
     parse,
     platform_of,
 )
@@ -53,10 +61,6 @@ from ansible_collections.fleet.images.plugins.module_utils._registry import (
     media_type_of,
 )
 
-Json = Mapping[str, Any]
-
-_REFERENCE_TYPE = "vnd.docker.reference.type"
-_ATTESTATION = "attestation-manifest"
 # Configs hold history and labels: some kB. Layout.read takes no more either.
 _CONFIG_LIMIT = 16 << 20
 _FAILURES = (RegistryError, LayoutError, LockError, InvalidReference)
@@ -275,11 +279,11 @@ class _Fetch:
         content, document = self._document(job, manifest.digest)
         own = Blob(manifest.digest, len(content), media_type_of(name, content))
         blobs = read_layers(name, document)
-        config = _descriptor(name, document.get("config"))
-        settings = _parse(name, self._small_blob(job, config))
+        config = descriptor(name, document.get("config"))
+        settings = parse_object(name, self._small_blob(job, config))
         layers = tuple(
             Layer(blob.digest, blob.size, blob.media_type, diff_id)
-            for blob, diff_id in zip(blobs, _diff_ids(name, settings, len(blobs), config))
+            for blob, diff_id in zip(blobs, diff_ids(name, settings, len(blobs), config))
         )
         return PlatformImage(platform or platform_of(settings), own, config, layers)
 
@@ -290,7 +294,7 @@ class _Fetch:
         else:
             content = self._registry.manifest(job.spec.reference, digest)
             self._keep(job, digest, content)
-        return content, _parse(job.spec.key, content)
+        return content, parse_object(job.spec.key, content)
 
     def _small_blob(self, job: Job, blob: Blob) -> bytes:
         if self._layout.has(blob.digest, blob.size):
@@ -318,7 +322,7 @@ class _Fetch:
         missing: dict[str, Layer] = {}
         users: dict[str, list[Job]] = {}
         for job in jobs:
-            for layer in _layers(job.done):
+            for layer in layers_of(job.done):
                 if not self._layout.has(layer.digest, layer.size):
                     job.lacks = True
                     missing.setdefault(layer.digest, layer)
@@ -410,91 +414,6 @@ class _Counted:
         self._out.write(chunk)
 
 
-def choose(name: str, index: Json, platforms: Sequence[str]) -> dict[str, Blob]:
-    """The manifests of an index for these platforms, by platform.
-
-    Attestations are left out: they are no images, and state no platform
-    (https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md).
-    Raises RegistryError for a platform that the index does not have.
-    """
-    offered: dict[str, Blob] = {}
-    for entry in _entries(name, index, "manifests"):
-        platform = _stated_platform(entry)
-        if platform and platform not in offered:
-            offered[platform] = _descriptor(name, entry)
-    lacking = [platform for platform in platforms if platform not in offered]
-    if lacking:
-        raise RegistryError(_no_platform(name, lacking, offered))
-    return {platform: offered[platform] for platform in platforms}
-
-
-def read_layers(name: str, manifest: Json) -> list[Blob]:
-    """The layers of a manifest, lowest first; raises RegistryError for foreign ones."""
-    blobs = []
-    for entry in _entries(name, manifest, "layers"):
-        blob = _descriptor(name, entry)
-        if entry.get("urls"):
-            raise RegistryError(
-                f"{name}: its layer {blob.digest} lies outside of the registry ({blob.media_type}),"
-                " which is not supported; build the image on a base without foreign layers"
-            )
-        blobs.append(blob)
-    return blobs
-
-
-def known(layout: Layout, lock: Lock) -> list[dict[str, Any]]:
-    """What manifests in the store hold of this lock's layers: `_holdings` reads it.
-
-    One entry for each manifest of the lock, and for each that the store's index names, now or
-    formerly, and that shares a layer with the lock: `digest`, `indexes` (those that name it),
-    `platform` and `blobs` (the shared layers). An Engine that has the manifest has these blobs.
-    """
-    found: dict[str, dict[str, Any]] = {}
-    wanted = {layer.digest for image in lock.values() for layer in _layers(image)}
-
-    def add(digest: str, index: str, platform: str, layers: Sequence[Blob]) -> None:
-        shared = sorted({layer.digest for layer in layers} & wanted)
-        if shared:
-            fresh = {"digest": digest, "indexes": [], "platform": platform, "blobs": shared}
-            entry = found.setdefault(digest, fresh)
-            if index and index not in entry["indexes"]:
-                entry["indexes"] = sorted([*entry["indexes"], index])
-
-    for image in lock.values():
-        for one in image.platforms.values():
-            index = image.target.digest if image.target.digest != one.manifest.digest else ""
-            add(one.manifest.digest, index, one.platform, one.layers)
-    for target in {str(entry.get("digest")): None for entry in layout.names()}:
-        for manifest in _manifests_of(layout, target):
-            add(*manifest)
-    return [found[digest] for digest in sorted(found)]
-
-
-def _manifests_of(layout: Layout, target: str) -> Iterator[tuple[str, str, str, list[Blob]]]:
-    """Digest, index, platform and layers of what a name of the store leads to, as far as it has it.
-
-    What cannot be read tells nothing, and is no reason to fail.
-    """
-    children: list[tuple[str, str]] = []
-    try:
-        document = _parse("", layout.read(check_digest(target)))
-        if "manifests" in document:
-            for entry in _entries("", document, "manifests"):
-                children.append((_descriptor("", entry).digest, _stated_platform(entry)))
-        else:
-            config = _descriptor("", document.get("config"))
-            children.append((target, platform_of(_parse("", layout.read(config.digest)))))
-    except (*_FAILURES, OSError):
-        return
-    for digest, platform in children:
-        if platform and layout.has(digest):
-            try:
-                layers = read_layers("", _parse("", layout.read(digest)))
-            except (*_FAILURES, OSError):
-                continue
-            yield digest, "" if digest == target else target, platform, layers
-
-
 def _with_platforms(image: LockedImage, former: LockedImage | None) -> LockedImage:
     """The image with the platforms that a lock has of the same index: other hosts' tasks."""
     if former is None or former.target.digest != image.target.digest:
@@ -505,78 +424,7 @@ def _with_platforms(image: LockedImage, former: LockedImage | None) -> LockedIma
 def _check_platforms(job: Job, platforms: Mapping[str, PlatformImage]) -> None:
     lacking = [platform for platform in job.platforms if platform not in platforms]
     if lacking:
-        raise RegistryError(_no_platform(job.spec.key, lacking, platforms))
-
-
-def _no_platform(name: str, lacking: Sequence[str], offered: Mapping[str, Any]) -> str:
-    there = ", ".join(sorted(platform or "none" for platform in offered)) or "none"
-    return (
-        f"{name}: wanted for {', '.join(lacking)}, the registry has it for {there}; choose one of"
-        " these with platform or platforms"
-    )
-
-
-def _stated_platform(entry: Json) -> str:
-    """The platform of an index's entry; '' for an attestation, and for one that states none."""
-    if (entry.get("annotations") or {}).get(_REFERENCE_TYPE) == _ATTESTATION:
-        return ""
-    try:
-        return platform_of(entry.get("platform") or {})
-    except (InvalidReference, TypeError, AttributeError):
-        return ""
-
-
-def _layers(image: LockedImage | None) -> Iterator[Layer]:
-    for one in image.platforms.values() if image else ():
-        yield from one.layers
-
-
-def _diff_ids(name: str, settings: Json, layers: int, config: Blob) -> list[str]:
-    """The diff IDs of a config (image-spec, config.md), one for each layer."""
-    rootfs = settings.get("rootfs")
-    diff_ids = rootfs.get("diff_ids") if isinstance(rootfs, dict) else None
-    found = diff_ids if isinstance(diff_ids, list) else []
-    if len(found) != layers:
-        raise RegistryError(
-            f"{name}: wanted a config with the diff IDs of {layers} layers, it has {len(found)}"
-            f" ({config.media_type}); it is no container image, or it was built wrong"
-        )
-    return [_digest(name, diff_id) for diff_id in found]
-
-
-def _digest(name: str, value: Any) -> str:
-    """A digest that the registry sent; it becomes a path, so it is checked."""
-    try:
-        return check_digest(str(value))
-    except InvalidReference as error:
-        raise RegistryError(f"{name}: {error}; push it anew") from error
-
-
-def _parse(name: str, content: bytes) -> Json:
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise RegistryError(f"{name}: wanted a JSON object, found none; push it anew") from error
-    if not isinstance(document, dict):
-        raise RegistryError(f"{name}: wanted a JSON object, found another value; push it anew")
-    return document
-
-
-def _entries(name: str, document: Json, key: str) -> list[dict[str, Any]]:
-    entries = document.get(key)
-    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
-        raise RegistryError(f"{name}: wanted a list of {key} in its manifest; push it anew")
-    return entries
-
-
-def _descriptor(name: str, entry: Any) -> Blob:
-    """A descriptor (image-spec, descriptor.md)."""
-    size = entry.get("size") if isinstance(entry, dict) else None
-    if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-        raise RegistryError(
-            f"{name}: wanted a descriptor with a size in its manifest; push it anew"
-        )
-    return Blob(_digest(name, entry.get("digest")), size, str(entry.get("mediaType") or ""))
+        raise RegistryError(no_platform(job.spec.key, lacking, platforms))
 
 
 def _about(job: Job, problem: object) -> str:

@@ -36,7 +36,7 @@ def select_known(known: Iterable[Result], lock: Result) -> list[Result]:
         for one in image["platforms"].values()
         for layer in one["layers"]
     }
-    chosen = []
+    chosen: list[Result] = []
     for entry in known:
         blobs = [blob for blob in entry["blobs"] if blob in wanted]
         if blobs:
