@@ -69,7 +69,7 @@ class Loader:
     def run(self, plan: Plan, before: Holdings) -> list[Outcome]:
         """Does the plan and returns one outcome per image, failed ones included.
 
-        Raises EngineError only where the Engine can no longer be looked at.
+        What cannot be verified, because the Engine no longer answers, counts as failed.
         """
         outcomes = self.foresee(plan, before)
         todo = [outcome for outcome in outcomes if outcome.plan.action != "none"]
@@ -78,7 +78,11 @@ class Loader:
         if groups:
             with ThreadPoolExecutor(max(1, self.parallel)) as pool:
                 list(pool.map(self._load, groups))
-        self._finish(todo, loads)
+        try:
+            self._finish(todo, loads)
+        except EngineError as error:
+            for outcome in todo:
+                outcome.error = outcome.error or f"{outcome.plan.image.name}: {error}"
         return outcomes
 
     def foresee(self, plan: Plan, before: Holdings) -> list[Outcome]:
