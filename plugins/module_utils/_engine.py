@@ -141,8 +141,8 @@ class Engine:
 
     @property
     def tells_manifests(self) -> bool:
-        """Whether the Engine says which manifests are available."""
-        numbers = tuple(int(number) for number in self.facts.api_version.split("."))
+        """Whether the Engine says which manifests are available, in the API that is spoken."""
+        numbers = tuple(int(number) for number in self._api.api_version.split("."))
         return numbers >= MANIFESTS_API
 
     def holdings(self, known: Sequence[Mapping[str, Any]] = ()) -> _holdings.Holdings:
@@ -181,7 +181,7 @@ class Engine:
         with contextlib.closing(api), self._asking("a load"):
             answer = api._post(
                 api._url("/images/load"),
-                data=chunks,
+                data=iter(chunks),
                 params={"quiet": False},
                 headers={"Content-Type": "application/x-tar"},
                 stream=True,

@@ -125,13 +125,14 @@ class Loader:
         members = self.archive.nameless(images, held)
         started = time.monotonic()
         try:
-            error = self.engine.load(_bundle.stream(members), self.stall_timeout).error
+            told = self.engine.load(_bundle.stream(members), self.stall_timeout)
+            error = f"the Engine said: {told.error}" if told.error else ""
         except (EngineError, _bundle.BundleError, OSError) as caught:
             error = str(caught)
         for outcome in group:
             outcome.seconds = time.monotonic() - started
             if error:
-                outcome.error = f"{outcome.plan.image.name}: not loaded, the Engine said: {error}"
+                outcome.error = f"{outcome.plan.image.name}: not loaded, {error}"
 
     def _finish(self, todo: list[Outcome], loads: list[Outcome]) -> None:
         """Verifies by state, tags what is right, removes what is not."""
@@ -153,7 +154,10 @@ class Loader:
     def _mismatch(self, plan: ImagePlan, after: Holdings) -> str:
         """How what the Engine has now differs from the lock; '' where it does not."""
         wanted = plan.image.on(after.platform)
-        found = self.engine.inspect(plan.identity)
+        try:
+            found = self.engine.inspect(plan.identity)
+        except EngineError as error:
+            return f"{plan.image.name}: not verified, {error}"
         if found is not None and plan.identity in after.whole:
             there = (found.get("RootFS") or {}).get("Layers") or []
             if list(wanted.diff_ids) == there:
