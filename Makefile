@@ -30,7 +30,7 @@ importer: venv ## build, install, and what Galaxy says about it
 	@scripts/importer
 
 units: venv ## unit tests on every Python of this machine
-	@.venv/bin/pytest -q && scripts/units-other-pythons
+	@.venv/bin/pytest -q -n auto && scripts/units-other-pythons
 
 molecule: venv ## scenarios on the test fleet, which must be up
 	@scripts/molecule
