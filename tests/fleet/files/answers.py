@@ -21,7 +21,7 @@ def page(container: str) -> str:
     """The page that nginx serves."""
     address = docker("inspect", "--format", "{{.NetworkSettings.IPAddress}}", container)
     with urllib.request.urlopen(f"http://{address}/", timeout=2) as answer:
-        return answer.read().decode().strip()
+        return " ".join(answer.read().decode().split())
 
 
 def total(container: str) -> str:
