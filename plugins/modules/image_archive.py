@@ -167,7 +167,7 @@ def write_bundle(
         "bytes": written.bytes,
         "sha256": written.sha256,
         "images": [image.destination.tagged for image, _on in images],
-        "left_out": sum(layers[digest] for digest in layers.keys() - (include or layers.keys())),
+        "left_out": 0 if include is None else sum(layers[one] for one in layers.keys() - include),
     }
     return bundle, [_entry(image, on, bundle) for image, _on in images]
 
@@ -188,12 +188,12 @@ def archive(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
     Raises one of ERRORS where there is no lock to begin with.
     """
     if params["lock_path"]:
-        lock = _lock.loads(Path(params["lock_path"]).read_text(encoding="utf-8"))
+        lock = _lock.loads(Path(params["lock_path"]).read_bytes())
     else:
         lock = _lock.load(params["lock"])
     layout = Layout(params["store"])
     results, errors = [], []
-    for wanted in params["bundles"] or [params]:
+    for wanted in [params] if params["bundles"] is None else params["bundles"]:
         try:
             results.append(write_bundle(layout, lock, wanted, dry_run))
         except ERRORS as error:

@@ -188,7 +188,7 @@ def wanted_lock(params: Mapping[str, Any], archive: _archive.Archive) -> _lock.L
     """What is to be loaded: the lock's images or the archive's own; raises LockError, OSError."""
     lock: _lock.Lock = archive.images
     if params["lock_path"]:
-        lock = _lock.loads(Path(params["lock_path"]).read_text(encoding="utf-8"))
+        lock = _lock.loads(Path(params["lock_path"]).read_bytes())
     elif params["lock"] is not None:
         lock = _lock.load(params["lock"])
     if params["images"] is not None:

@@ -159,7 +159,7 @@ from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError
 def make_plan(params: dict[str, Any]) -> dict[str, Any]:
     """The module's result: lock less holdings, and the Engine's facts."""
     if params["lock_path"]:
-        lock = _lock.loads(Path(params["lock_path"]).read_text(encoding="utf-8"))
+        lock = _lock.loads(Path(params["lock_path"]).read_bytes())
     else:
         lock = _lock.load(params["lock"])
     if params["images"] is not None:

@@ -85,8 +85,6 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     """
     bastion = f"bastion {steps['bastion']}"
     plan, load = steps.get("plan") or {}, steps.get("load") or {}
-    images = {one["name"]: dict(one) for one in plan.get("images") or []}
-    images.update({one["name"]: dict(one) for one in load.get("images") or []})
     reasons = [
         trouble(steps.get("plan"), "the host"),
         _fetch_trouble(steps, bastion),
@@ -97,7 +95,8 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     reason = next((text for text in reasons if text), "")
     wanted = len(parse_images(steps["images"]))
     predicted = bool(steps.get("check_mode"))
-    counts = _counts(images.values(), wanted, predicted or "images" in load)
+    images = _images(plan, load, predicted)
+    counts = _counts(images, wanted)
     if not reason and counts["present"] + counts["loaded"] < wanted:
         reason = "not all steps ran; look at the messages above"
     engine = plan.get("engine") or {}
@@ -113,7 +112,7 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
         "bytes_sent": plan.get("bytes", 0) if predicted else load.get("bytes_sent", 0),
         "bytes_saved_plainly": plan.get("save_bytes", 0),
         "seconds": load.get("seconds", 0.0),
-        "images": list(images.values()),
+        "images": images,
     }
 
 
@@ -129,10 +128,18 @@ def _fetch_trouble(steps: Mapping[str, Any], bastion: str) -> str:
     return "; ".join(dict.fromkeys(reasons)) or trouble(fetch, bastion)
 
 
-def _counts(images: Iterable[Result], wanted: int, loaded_ran: bool) -> dict[str, int]:
+def _images(plan: Result, load: Result, predicted: bool) -> list[dict[str, Any]]:
+    """What became of each image that was planned; without its load, one that lacked has failed."""
+    done = {one["name"]: dict(one) for one in load.get("images") or []}
+    for one in plan.get("images") or []:
+        failed = {} if predicted or one["action"] == "none" else {"action": "failed"}
+        done.setdefault(one["name"], {**one, **failed})
+    return list(done.values())
+
+
+def _counts(images: Iterable[Result], wanted: int) -> dict[str, int]:
     actions = [str(one["action"]) for one in images]
-    present = actions.count("none")
-    loaded = actions.count("loaded") if loaded_ran else 0
+    present, loaded = actions.count("none"), actions.count("loaded")
     return {"present": present, "loaded": loaded, "failed": max(0, wanted - present - loaded)}
 
 
