@@ -134,8 +134,10 @@ class LockedImage:
 Lock = Mapping[str, LockedImage]
 
 
-def load(document: Mapping[str, Any]) -> dict[str, LockedImage]:
+def load(document: Any) -> dict[str, LockedImage]:
     """A lock's content, checked; raises LockError for anything that is not a lock."""
+    if not isinstance(document, Mapping):
+        raise LockError("the lock: wanted a JSON object; make it anew with image_fetch")
     if document.get("version") != VERSION or not isinstance(document.get("images"), Mapping):
         raise LockError(
             f"the lock: wanted version {VERSION} with images, found version"
@@ -159,8 +161,6 @@ def loads(text: str | bytes) -> dict[str, LockedImage]:
         document = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise LockError(f"the lock is no JSON: {error}; make it anew with image_fetch") from error
-    if not isinstance(document, dict):
-        raise LockError("the lock: wanted a JSON object; make it anew with image_fetch")
     return load(document)
 
 
