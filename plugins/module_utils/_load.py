@@ -120,7 +120,7 @@ class Loader:
         platform = self.before.platform
         images = [(outcome.plan.image, platform) for outcome in group]
         lacking = {blob.digest for outcome in group for blob in outcome.plan.lacking}
-        layers = {layer.digest for image, _ in images for layer in image.on(platform).layers}
+        layers = {layer.digest for image, _on in images for layer in image.on(platform).layers}
         held = frozenset(layers - lacking)
         members = self.archive.nameless(images, held)
         started = time.monotonic()

@@ -154,7 +154,7 @@ class Store:
     ) -> Path:
         """A bundle of these images; `without` names digests of layers that are left out."""
         wanted = [(image, platform) for image in images]
-        layers = {one.digest for image, _ in wanted for one in image.on(platform).layers}
+        layers = {one.digest for image, _on in wanted for one in image.on(platform).layers}
         include = frozenset(layers - set(without))
         _bundle.write(path, _bundle.members(self.layout, wanted, include))
         return path

@@ -191,7 +191,7 @@ def test_other_programs_read_it(store: Store, images: Any, tmp_path: Path) -> No
 def test_what_a_whole_docker_save_weighs(store: Store, images: Any) -> None:
     """The estimate is a lower bound, and close."""
     size = size_of(members(store.layout, images, None))
-    lock = as_lock(*(image for image, _ in images))
+    lock = as_lock(*(image for image, _on in images))
     assert size - 1024 <= save_bytes(lock, AMD64) <= size
 
 

@@ -126,7 +126,7 @@ def test_parts_of_a_reference() -> None:
 
 def test_a_digest_alone_has_no_tagged_name() -> None:
     with pytest.raises(InvalidReference, match="a tag is wanted"):
-        _ = parse(f"app@{SHA}").tagged
+        print(parse(f"app@{SHA}").tagged)
 
 
 @pytest.mark.parametrize("digest", ["", "sha256:0", SHA[:-1], SHA + "\n", SHA[7:], SHA.upper()])

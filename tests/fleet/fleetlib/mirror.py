@@ -30,7 +30,7 @@ def _known_archive() -> str:
     """The label stands in the lists that apt fetched; without lists there is none."""
     listing = run(["apt-get", "indextargets", "--format", "$(LABEL)|$(REPO_URI)"]).stdout
     for line in listing.splitlines():
-        label, _, address = line.partition("|")
+        label, _bar, address = line.partition("|")
         if label == "Debian":
             return address.rstrip("/")
     return ""

@@ -63,7 +63,7 @@ def reset(fleet: Fleet, with_registry: bool) -> None:
     """Engines that never held anything, and every host running again."""
     engine = running(fleet)
     if with_registry:
-        _, contents = bootstrap()
+        _engine, contents = bootstrap()
         registry = HOSTS[0]
         containers.remove(engine, [fleet.container(registry)])
         containers.ensure(engine, fleet, registry, contents)
@@ -164,7 +164,7 @@ def _engine_of(engine: Engine, fleet: Fleet, host: Host) -> tuple[str, str]:
     info = json.loads(_inside(engine, fleet, host, "docker", "info", "--format", "{{json .}}"))
     if not info.get("ServerVersion"):
         raise FleetError(f"The Engine of {host.name} does not answer.")
-    kinds = [value for _, value in info.get("DriverStatus") or []]
+    kinds = [value for _key, value in info.get("DriverStatus") or []]
     return info["ServerVersion"], "containerd" if _STORE in kinds else "classic"
 
 

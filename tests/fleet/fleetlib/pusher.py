@@ -44,7 +44,9 @@ class Image:
 
     def config_blob(self) -> bytes:
         """The image configuration; its digest is the image ID on a classic store."""
-        history = [{"created": self.created, "created_by": "fleet-images"} for _ in self.layers]
+        history = [
+            {"created": self.created, "created_by": "fleet-images"} for _layer in self.layers
+        ]
         return _json(
             {
                 "architecture": self.architecture,
