@@ -160,7 +160,7 @@ def write_bundle(
     images = [(image, on) for _name, image in sorted(lock.items())]
     include = None if wanted["blobs"] is None else frozenset(wanted["blobs"])
     written = _bundle.write(Path(wanted["path"]), _bundle.members(layout, images, include), dry_run)
-    layers = {layer.digest: layer.size for image, _ in images for layer in image.on(on).layers}
+    layers = {layer.digest: layer.size for image, _on in images for layer in image.on(on).layers}
     bundle = {
         "path": wanted["path"],
         "changed": written.changed,
