@@ -96,7 +96,7 @@ def test_metadata_stands_before_the_layers(store: Store, images: Any, tmp_path: 
 
 
 def test_the_small_members(images: Any) -> None:
-    (one, _), (two, _) = images
+    one, two = (image for image, _on in images)
     assert docker_manifest(images) == [
         {
             "Config": blob_name(image.on(AMD64).config.digest),
