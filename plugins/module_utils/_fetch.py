@@ -340,7 +340,10 @@ class _Fetch:
         """Takes the layer from the first image's repository that gives it."""
         start, repeats = time.monotonic(), self._registry.repeats
         problems: list[str] = []
-        for job in {user.spec.reference.name: user for user in reversed(users)}.values():
+        sources: dict[str, Job] = {}
+        for user in users:
+            sources.setdefault(user.spec.reference.name, user)
+        for job in sources.values():
             try:
                 self._copy(job, layer)
                 problems = []

@@ -286,7 +286,7 @@ class Registry:
             # An answer to HEAD has no body: GET tells why, or works where HEAD is not served.
             content, media_type = self._manifest(reference)
         else:
-            response.close()
+            self._transport.finish(response)
             digest = response.headers.get("Docker-Content-Digest", "")
             size = response.headers.get("Content-Length", "")
             media_type = response.headers.get("Content-Type", "").partition(";")[0].strip()
@@ -364,9 +364,10 @@ class Registry:
         ask, response = self._send(endpoint, ask, known)
         if response.status_code == 401 and _is_from(response, ask):
             challenge = response.headers.get("WWW-Authenticate", "")
-            response.close()
             fresh = endpoint.authorizer.answer(ask, repository, challenge, known)
-            ask, response = self._send(endpoint, ask, fresh)
+            if fresh:
+                self._transport.finish(response)
+                ask, response = self._send(endpoint, ask, fresh)
         if response.status_code in (200, 206):
             return ask, response
         raise self._failure(endpoint, ask, response)

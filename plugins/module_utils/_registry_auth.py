@@ -138,10 +138,11 @@ class Authorizer:
         """What to send for this repository without being asked; None where nothing is known."""
         return self._headers.get(repository)
 
-    def answer(self, ask: Ask, repository: str, challenge: str, rejected: str | None) -> str:
-        """The header that answers a 401, new if `rejected` was the one that is known.
+    def answer(self, ask: Ask, repository: str, challenge: str, rejected: str | None) -> str | None:
+        """The header that answers a 401; None where there is nothing (else) to send.
 
-        Raises Refused where there is nothing (else) to send, Unavailable, RegistryError.
+        `rejected`: the header that was sent. Raises Refused by the token server, Unavailable,
+        RegistryError.
         """
         with self._lock:
             known = self._headers.get(repository)
@@ -153,11 +154,9 @@ class Authorizer:
             elif "basic" in offered and self.login.username:
                 fresh = self.login.basic
             else:
-                fresh = rejected or ""
-            if not fresh or fresh == rejected:
-                raise Refused(f"{ask.what}: {self._host} refused access {self.refusal()}", 401)
+                return None
             self._headers[repository] = fresh
-            return fresh
+            return fresh if fresh != rejected else None
 
     def _token(self, ask: Ask, challenge: Mapping[str, str], repository: str) -> str:
         realm = challenge.get("realm", "")

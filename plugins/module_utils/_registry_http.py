@@ -10,6 +10,7 @@ connection is made, so that a host without it can still import every module.
 
 from __future__ import annotations
 
+import contextlib
 import ipaddress
 import os
 import re
@@ -125,7 +126,7 @@ class Transport:
             target = response.headers.get("Location", "")
             if response.status_code not in _REDIRECT_STATUSES or not target or ask.form:
                 return response
-            response.close()
+            self.finish(response)
             method = "GET" if response.status_code == 303 and ask.method != "HEAD" else ask.method
             ask = ask.to(urljoin(ask.url, target), method)
         raise RegistryError(
@@ -166,6 +167,19 @@ class Transport:
             raise explain(error, ask, self._timeout[1]) from error
         finally:
             response.close()
+
+    def finish(self, response: requests.Response) -> None:
+        """Leaves an answer behind whose body does not matter.
+
+        A short body is read, since closing it unread would close the connection, and the next
+        request would need a new one.
+        """
+        from urllib3.exceptions import HTTPError
+
+        with contextlib.suppress(HTTPError, OSError):
+            while response.raw.read(CHUNK, decode_content=False) and response.raw.tell() < CHUNK:
+                pass
+        response.close()
 
     def is_insecure(self, url: str) -> bool:
         """Whether the certificate of this URL's host is not verified, as Docker itself decides.

@@ -85,9 +85,8 @@ requirements:
   - Python >= 3.9
   - requests
   - docker (the Docker SDK for Python)
-seealso:
-  - plugin: fleet.images.docker_sdk
-    plugin_type: role
+notes:
+  - The role P(fleet.images.docker_sdk#role) gives a host the packages that this module needs.
 """
 
 EXAMPLES = r"""

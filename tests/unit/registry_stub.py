@@ -158,6 +158,11 @@ class RegistryStub:
         self._server.shutdown()
         self._server.server_close()
 
+    @property
+    def connections(self) -> int:
+        """How many connections were made to it."""
+        return self._server.connections
+
     def asked(self, part: str) -> list[Seen]:
         """The requests whose line contains this."""
         return [seen for seen in self.seen if part in seen.line]
@@ -250,6 +255,13 @@ class RegistryStub:
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
+
+    connections = 0
+
+    def verify_request(self, request: Any, client_address: Any) -> bool:
+        """Counts: a client may ask nothing on a connection, as after a TLS hello in vain."""
+        self.connections += 1
+        return True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that go away, or speak TLS to it, are what the tests are about."""

@@ -231,7 +231,7 @@ def test_layers_travel_side_by_side(stub: RegistryStub, fetch: Callable[..., Jso
 
     for seed in "abc":
         stub.fault(digest_of(layer_of(seed)[0]), act=wait)
-    assert fetch(f"{stub.name}/web:1", parallel=3)["changed"]
+    assert one(fetch(f"{stub.name}/web:1", parallel=3))["attempts"] == 1
 
 
 # Locks
@@ -276,6 +276,8 @@ def test_a_digest_in_the_list_pins_even_with_update(
     for wanted in (f"{name}@{old['digest']}", {"name": name, "digest": old["digest"]}):
         result = fetch(wanted, update=True)
         assert one(result)["digest"] == old["digest"] and one(result)["name"] == name
+    locked = fetch(name, check=True)["lock"]
+    assert one(fetch(f"{name}@{old['digest']}", lock=locked))["digest"] == old["digest"]
 
 
 def test_images_select_from_the_lock_and_add_to_it(

@@ -270,9 +270,9 @@ def test_starts_anew_where_the_registry_knows_no_ranges(
 ) -> None:
     stub.ranges = False
     whole = content_of(stub, blob)
-    sink = Buffer(whole[:5000])
-    assert connect().copy_blob(parse(f"{stub.name}/web:1"), blob, sink) == blob.size
-    assert sink.content == whole and sink.restarts == 1
+    sink, registry = Buffer(whole[:5000]), connect()
+    assert registry.copy_blob(parse(f"{stub.name}/web:1"), blob, sink) == blob.size
+    assert sink.content == whole and sink.restarts == 1 and registry.repeats == 0
 
 
 @pytest.mark.parametrize(
@@ -430,6 +430,10 @@ def test_a_wrong_login_is_told_without_the_password(
         assert "not-it-987" not in text and basic("shop", "not-it-987")[6:] not in text
         if scheme == "bearer":
             assert "incorrect username or password" in text
+        else:
+            # No more than needed: some servers lock an account after a few failures.
+            logins = [seen.login for seen in stub.seen]
+            assert logins == ["", *[basic("shop", "not-it-987")] * 2]
         assert waits == []
 
 
@@ -438,6 +442,8 @@ def test_no_login_is_told(connect: Callable[..., Registry]) -> None:
         connect().resolve(parse(f"{stub.name}/web:1"))
     assert "without a login (the Docker config file has none for it)" in str(caught.value)
     assert f"docker login {stub.name}" in str(caught.value)
+    assert "UNAUTHORIZED: authentication required" in str(caught.value)
+    assert [seen.line.split()[0] for seen in stub.seen] == ["HEAD", "GET"]
 
 
 @pytest.mark.parametrize("scheme", ["basic", "bearer"])
@@ -514,10 +520,11 @@ def test_a_login_does_not_follow_a_redirect(
         assert stub.seen[0].headers["Range"] == "bytes=100-"
 
 
+@pytest.mark.parametrize("scheme", ["basic", "bearer"])
 def test_a_redirects_target_gets_no_login_even_if_it_asks(
-    connect: Callable[..., Registry], blob: Blob
+    connect: Callable[..., Registry], blob: Blob, scheme: str
 ) -> None:
-    with RegistryStub(login=LOGIN, scheme="basic") as thief, RegistryStub() as front:
+    with RegistryStub(login=LOGIN, scheme=scheme) as thief, RegistryStub() as front:
         front.fault("blobs", status=302, headers={"Location": f"{thief.url}/v2/x"}, times=9)
         registry = connect(username=LOGIN[0], password=LOGIN[1])
         with pytest.raises(RegistryError):
@@ -771,6 +778,15 @@ def test_plain_http_needs_to_be_allowed(
     assert connect(validate_certs=False).resolve(reference).size > 0
 
 
+def test_plain_http_is_found_out_once(stub: RegistryStub, connect: Callable[..., Registry]) -> None:
+    stub.add_image("web:1", ["base"])
+    registry = connect()
+    for _time in range(3):
+        registry.resolve(parse(f"{stub.name}/web:1"))
+    # One for TLS in vain, and one for all that is asked.
+    assert stub.connections == 2
+
+
 def test_a_tls_registry_is_never_asked_in_plain(
     certificate: tuple[Path, ssl.SSLContext], connect: Callable[..., Registry]
 ) -> None:
@@ -778,7 +794,8 @@ def test_a_tls_registry_is_never_asked_in_plain(
     refusing = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     refusing.load_cert_chain(certificate[0], certificate[0].parent / "key")
     refusing.minimum_version = refusing.maximum_version = ssl.TLSVersion.TLSv1_2
-    refusing.set_ciphers("AES128-SHA256")
+    # The key is RSA: no cipher is left, which the server tells in TLS.
+    refusing.set_ciphers("ECDHE-ECDSA-AES128-GCM-SHA256")
     with RegistryStub(tls=refusing) as old, pytest.raises(RegistryError, match="no TLS connection"):
         connect(retries=0, validate_certs=False).resolve(parse(f"{old.name}/web:1"))
 
