@@ -418,8 +418,10 @@ def test_an_index_that_is_not_whole(
     image = store.image("app:1", "a")
     members = taken_apart(store.bundle(tmp_path / "b.tar", image))
     if change is CHANGES["digest of a layer"][1]:
-        layer = image.on(AMD64).layers[0].digest
-        change = lambda old: old["manifests"][0].update(digest=layer)  # noqa: E731
+
+        def change(old: Any) -> Any:
+            return old["manifests"][0].update(digest=image.on(AMD64).layers[0].digest)
+
     path = _with(tmp_path, members, name, change)
     with pytest.raises(BundleError):
         read([path])

@@ -65,7 +65,7 @@ def _fleet(name: str) -> Fleet:
     return Fleet(name)
 
 
-def _bootstrap(_: argparse.Namespace) -> None:
+def _bootstrap(_options: argparse.Namespace) -> None:
     bootstrap()
 
 
