@@ -90,11 +90,14 @@ class Concatenated(io.RawIOBase):
 
     def __init__(self, paths: Sequence[Path]) -> None:
         super().__init__()
-        self._files = [path.open("rb", buffering=0) for path in paths]
+        self._files: list[io.FileIO] = []
         self._starts = [0]
-        for file in self._files:
-            self._starts.append(self._starts[-1] + os.fstat(file.fileno()).st_size)
         self._at = 0
+        # Where one cannot be opened, Python closes this object, and with it the ones before.
+        for path in paths:
+            self._files.append(path.open("rb", buffering=0))
+            size = os.fstat(self._files[-1].fileno()).st_size
+            self._starts.append(self._starts[-1] + size)
 
     @property
     def size(self) -> int:
