@@ -126,13 +126,15 @@ class Loader:
         started = time.monotonic()
         try:
             told = self.engine.load(_bundle.stream(members), self.stall_timeout)
-            error = f"the Engine said: {told.error}" if told.error else ""
+            refused = f"the Engine said: {told.error}" if told.error else ""
+            error = ""
         except (EngineError, _bundle.BundleError, OSError) as caught:
-            error = str(caught)
+            refused, error = "", str(caught)
         for outcome in group:
             outcome.seconds = time.monotonic() - started
-            if error:
-                outcome.error = f"{outcome.plan.image.name}: not loaded, {error}"
+            if refused or error:
+                hint = self._left_out(outcome.plan) if refused else ""
+                outcome.error = f"{outcome.plan.image.name}: not loaded, {refused or error}{hint}"
 
     def _finish(self, todo: list[Outcome], loads: list[Outcome]) -> None:
         """Verifies by state, tags what is right, removes what is not."""
@@ -162,13 +164,17 @@ class Loader:
             there = (found.get("RootFS") or {}).get("Layers") or []
             if list(wanted.diff_ids) == there:
                 return ""
-        left_out = [one.digest for one in wanted.layers if not self.archive.has(one.digest)]
-        hint = f"; the bundle leaves out layer {', '.join(left_out)}" if left_out else ""
+        hint = self._left_out(plan) or "; plan again, or bring a full bundle"
         state = "it is there but not whole" if found is not None else "it is not there"
-        return (
-            f"{plan.image.name}: wanted {plan.identity} after the load, {state}{hint}; plan again,"
-            " or bring a full bundle"
-        )
+        return f"{plan.image.name}: wanted {plan.identity} after the load, {state}{hint}"
+
+    def _left_out(self, plan: ImagePlan) -> str:
+        """What to do about an image of which the bundle leaves layers out; '' where it does not."""
+        wanted = plan.image.on(self.before.platform)
+        gone = [one.digest for one in wanted.layers if not self.archive.has(one.digest)]
+        layers = ", ".join(gone)
+        what = f"; the bundle leaves out layer {layers}; plan again, or bring a full bundle"
+        return what if gone else ""
 
     def _tag(self, plan: ImagePlan) -> str:
         try:
@@ -178,13 +184,17 @@ class Loader:
         return ""
 
     def _sweep(self, failed: Iterable[Outcome], final: Holdings) -> None:
-        """Removes by ID what a failed load left: only what was not there before, without tags."""
+        """Removes by ID what a failed load left: only what was not there before, without tags.
+
+        Engine 26.1 with the containerd store does not list it; it is there if it can be inspected.
+        """
         named = set(final.tags.values())
         for outcome in failed:
             left = outcome.plan.identity
-            if left in final.ids and left not in self.before.ids and left not in named:
+            if left not in self.before.ids and left not in named:
                 try:
-                    self.engine.remove(left)
+                    if self.engine.inspect(left) is not None:
+                        self.engine.remove(left)
                 except EngineError as error:
                     outcome.error += f"; {left} is left behind: {error}"
 
