@@ -1,0 +1,58 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Fixtures of the tests on the test fleet, which FLEET_NAME names and which must be up."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+HERE = Path(__file__).resolve().parent
+sys.path[:0] = [
+    str(HERE),
+    str(HERE.parent / "fleet"),
+    str(HERE.parents[1] / ".venv" / "collections"),
+]
+
+if TYPE_CHECKING:
+    from rig import Rig
+    from workshop import Workshop
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Everything here needs the fleet."""
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.fleet)
+
+
+@pytest.fixture(scope="session")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
+    """The fleet, with every host running."""
+    from rig import Rig
+
+    name = os.environ.get("FLEET_NAME", "test")
+    if not (HERE.parents[1] / ".fleet" / name / "inventory.yml").exists():
+        pytest.fail(f"the fleet '{name}' is not up: run 'tests/fleet/fleet up --name {name}'")
+    return Rig(name, tmp_path_factory.mktemp("rig"))
+
+
+@pytest.fixture(scope="module")
+def seeded(rig: Rig) -> Iterator[Rig]:
+    """The fleet with version 1 of both services on every node, and nothing else."""
+    rig.seed()
+    yield rig
+
+
+@pytest.fixture(scope="session")
+def shop(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Workshop:
+    """A store on the controller."""
+    from workshop import fill
+
+    return fill(rig, tmp_path_factory.mktemp("shop") / "store")
