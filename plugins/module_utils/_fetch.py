@@ -452,7 +452,6 @@ def _verdict(jobs: Sequence[Job], dry_run: bool) -> dict[str, Any]:
     fetched = [job for job in jobs if job.action == "fetched"]
     mebibytes = sum(job.bytes for job in jobs) / (1 << 20)
     verb = "to be fetched" if dry_run else "fetched"
-    return {
-        "msg": f"{len(fetched)} of {len(jobs)} images {verb} ({mebibytes:.1f} MiB), the others are"
-        " in the store"
-    }
+    rest = len(jobs) - len(fetched)
+    others = f", already in the store: {rest}" if rest else ""
+    return {"msg": f"images {verb}: {len(fetched)} ({mebibytes:.1f} MiB){others}"}

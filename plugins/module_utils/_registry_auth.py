@@ -32,6 +32,8 @@ from ansible_collections.fleet.images.plugins.module_utils._retry import is_tran
 from ansible_collections.fleet.images.plugins.module_utils._sdk import import_sdk
 
 _BODY = 1 << 20
+# What the SDK lets through for a file of another shape; RuntimeError: for helpers, before 6.
+_CONFIG_ERRORS = (RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError)
 _PARAMETER = re.compile(
     r"""\s*,?\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)"""  # a token: a scheme, or a parameter's name
     r"""(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?"""
@@ -80,7 +82,7 @@ def docker_config_login(host: str) -> Login:
     docker = import_sdk()
     try:
         found = docker.auth.load_config().resolve_authconfig(host) or {}
-    except (docker.errors.DockerException, OSError, ValueError, KeyError, TypeError) as error:
+    except (docker.errors.DockerException, *_CONFIG_ERRORS) as error:
         # The text may quote what the file holds: only the kind of the failure is safe.
         return Login(problem=f"the Docker config file cannot be used: {type(error).__name__}")
     lower = {str(key).lower(): str(value or "") for key, value in found.items()}

@@ -203,6 +203,16 @@ def test_two_names_of_one_image(stub: RegistryStub, fetch: Callable[..., Json]) 
     assert not fetch(f"{stub.name}/web:2", f"{stub.name}/web:1")["changed"]
 
 
+def test_the_message_counts(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+    for name in ("a:1", "b:1", "c:1"):
+        stub.add_image(name, [name])
+    fetch(f"{stub.name}/a:1")
+    names = [f"{stub.name}/{name}" for name in ("a:1", "b:1", "c:1")]
+    planned, done = fetch(*names, check=True)["msg"], fetch(*names)["msg"]
+    assert planned == "images to be fetched: 2 (0.0 MiB), already in the store: 1"
+    assert done == "images fetched: 2 (0.0 MiB), already in the store: 1"
+
+
 def test_the_largest_layer_starts_first(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
     layers = ["a", "b"]
     image = stub.add_image("web:1", layers)

@@ -84,7 +84,7 @@ def connect(waits: list[float]) -> Iterator[Callable[..., Registry]]:
         registry.__exit__()
 
 
-def write_docker_config(content: dict[str, Any]) -> None:
+def write_docker_config(content: Any) -> None:
     directory = Path(os.environ["DOCKER_CONFIG"])
     directory.mkdir(exist_ok=True)
     (directory / "config.json").write_text(json.dumps(content))
@@ -479,12 +479,19 @@ def test_login_of_a_credential_helper(
         assert (tmp_path / "asked").read_text() == stub.name
 
 
+@pytest.mark.filterwarnings("ignore:docker-credential-not-installed")
 @pytest.mark.parametrize(
-    "content", [{"credsStore": "not-installed"}, {"auths": {"x": {"auth": "?"}}}]
+    "content",
+    [
+        {"credsStore": "not-installed"},
+        {"credHelpers": 7},
+        {"auths": {"x": {"auth": "?"}}},
+        {"auths": {"x": {"auth": 7}}},
+        {"auths": [7]},
+        [7],
+    ],
 )
-def test_an_unusable_docker_config_is_told(
-    connect: Callable[..., Registry], content: dict[str, Any]
-) -> None:
+def test_an_unusable_docker_config_is_told(connect: Callable[..., Registry], content: Any) -> None:
     with RegistryStub(login=LOGIN, scheme="basic") as stub:
         write_docker_config(content)
         with pytest.raises(Refused, match="the Docker config file cannot be used"):
