@@ -88,7 +88,7 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     reasons = [
         trouble(steps.get("plan"), "the host"),
         _fetch_trouble(steps, bastion),
-        trouble(steps.get("archive"), bastion),
+        _archive_trouble(steps, bastion),
         trouble(steps.get("collect"), bastion),
         trouble(steps.get("load"), "the host"),
     ]
@@ -135,6 +135,14 @@ def _images(plan: Result, load: Result, predicted: bool) -> list[dict[str, Any]]
         failed = {} if predicted or one["action"] == "none" else {"action": "failed"}
         done.setdefault(one["name"], {**one, **failed})
     return list(done.values())
+
+
+def _archive_trouble(steps: Mapping[str, Any], bastion: str) -> str:
+    """Why this host's bundle is not there; what became of other hosts' bundles does not matter."""
+    archive = steps.get("archive") or {}
+    plan_id = (steps.get("plan") or {}).get("plan_id")
+    own = (one for one in archive.get("bundles") or [] if one["path"].endswith(f"/{plan_id}.tar"))
+    return trouble(archive, bastion) if plan_id and not any(own) else ""
 
 
 def _counts(images: Iterable[Result], wanted: int) -> dict[str, int]:
