@@ -20,6 +20,7 @@ _ERROR_TEXT = re.compile(r"\berror\b|\bfailed to\b", re.IGNORECASE)
 _LOADED_ID = re.compile(r"Loaded image ID: (sha256:[0-9a-f]{64})")
 _LOADED = re.compile(r"Loaded image: (\S+)")
 _MOST_TEXT = 2000
+_LONGEST_LINE = 4 << 20
 
 
 @dataclass
@@ -55,6 +56,9 @@ def messages(chunks: Iterable[bytes]) -> Iterator[dict[str, Any]]:
         *lines, rest = (rest + chunk).split(b"\n")
         for line in lines:
             yield from _message(line)
+        if len(rest) > _LONGEST_LINE:
+            yield {"error": f"the Engine's stream has a line of more than {_LONGEST_LINE} bytes"}
+            return
     yield from _message(rest)
 
 

@@ -514,12 +514,12 @@ class _Handler(BaseHTTPRequestHandler):
             told = list(stub.take(upload, fault))
         for message in told:
             self.say(message)
-        self.wfile.write(b"0\r\n\r\n")
         if fault.what == "gone":
             threading.Thread(target=stub.stop).start()
             while Path(stub.socket).exists():
                 time.sleep(0.01)
             self.close_connection = True
+        self.wfile.write(b"0\r\n\r\n")
 
     def say(self, message: Json) -> None:
         line = json.dumps(message).encode() + b"\r\n"

@@ -122,3 +122,8 @@ def test_odd_details_do_no_harm(detail: Any) -> None:
 
 def test_names_of_images_are_no_errors() -> None:
     assert read([lines({"stream": "Loaded image: registry.example.com/error/app:1\n"})]).error == ""
+
+
+def test_a_line_without_an_end_does_not_fill_the_memory() -> None:
+    endless = (b" " * (1 << 20) for _chunk in range(1 << 20))
+    assert "a line of more than" in read(endless).error
