@@ -117,7 +117,9 @@ class Rig:
 
     def _remove_all_but_seed(self, host: str) -> None:
         rows = [line.split() for line in self.inside(host, "sh", "-c", _LIST).splitlines()]
-        extra = [id_ if "<none>" in name else name for name, _, id_ in rows if name not in SEED]
+        extra = [
+            id_ if "<none>" in name else name for name, _digest, id_ in rows if name not in SEED
+        ]
         if extra:
             self.inside(host, "docker", "rmi", "--force", *extra)
 

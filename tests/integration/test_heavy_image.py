@@ -101,7 +101,7 @@ def node_peaks(rig: Rig) -> dict[str, int]:
     told = rig.inside(NODE, "sh", "-c", f"cd /var/tmp && grep -H . {Path(PYTHON).name}.*")
     found: dict[str, int] = {}
     for line in told.splitlines():
-        name, _, count = line.rpartition(":")
+        name, _colon, count = line.rpartition(":")
         task = name.rpartition(".")[2]
         found[task] = max(found.get(task, 0), int(count))
     return found

@@ -206,8 +206,8 @@ def test_space_is_looked_at_before(host: Host, file: Path, tmp_path: Path, free:
 def test_the_shell_need_not_be_bash(host: Host, file: Path, monkeypatch: Any) -> None:
     real = subprocess.run
 
-    def run(command: list[str], **how: Any) -> Any:
-        return real(["dash", *command[1:]], **how)
+    def run(command: list[str], check: bool = False, **how: Any) -> Any:
+        return real(["dash", *command[1:]], check=check, **how)
 
     monkeypatch.setattr(subprocess, "run", run)
     assert send(host, file).sent == len(CONTENT)
