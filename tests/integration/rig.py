@@ -122,6 +122,9 @@ class Rig:
         ]
         if extra:
             self.inside(host, "docker", "rmi", "--force", *extra)
+        if STORES[host] == "containerd":
+            remove = f"{_HIDDEN} | grep ^moby-dangling@ | xargs -r ctr --namespace moby images rm"
+            self.inside(host, "sh", "-c", remove)
 
     def play(
         self,
