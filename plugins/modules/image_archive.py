@@ -119,6 +119,14 @@ bundles:
     sha256: {description: "Its SHA-256 in hex, empty in check mode where it would be written.", type: str, returned: always}
     images: {description: The names of its images., type: list, elements: str, returned: always}
     left_out: {description: Bytes of the layers that were left out., type: int, returned: always}
+failed_bundles:
+  description: One entry per bundle that could not be written.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    path: {description: Where it was to stand., type: str, returned: always}
+    reason: {description: Why it does not., type: str, returned: always}
 images:
   description: One entry per image of each bundle.
   returned: success
@@ -197,7 +205,7 @@ def archive(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
         try:
             results.append(write_bundle(layout, lock, wanted, dry_run))
         except ERRORS as error:
-            errors.append(f"{wanted['path']}: {error}")
+            errors.append({"path": wanted["path"], "reason": str(error)})
     bundles = [bundle for bundle, _images in results]
     new = [bundle for bundle in bundles if bundle["changed"]]
     return {
@@ -205,8 +213,8 @@ def archive(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
         "bundles": bundles,
         "images": [image for _bundle, images in results for image in images],
         "diff": {"before": "", "after": "".join(f"{b['path']}: {b['bytes']} bytes\n" for b in new)},
-        "failed": bool(errors),
-        "msg": "; ".join(errors)
+        "failed_bundles": errors,
+        "msg": "; ".join(f"{error['path']}: {error['reason']}" for error in errors)
         or f"{len(new)} of {len(bundles)} bundles written, {sum(b['bytes'] for b in new)} bytes",
     }
 
@@ -236,7 +244,7 @@ def main() -> None:
         result = archive(module.params, module.check_mode)
     except ERRORS as error:
         module.fail_json(msg=str(error))
-    if result.pop("failed"):
+    if result["failed_bundles"]:
         module.fail_json(**result)
     module.exit_json(**result)
 

@@ -80,12 +80,14 @@ def trouble(result: Result | None, what: str) -> str:
 def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     """What one host got: the fact `airgap_result`, and a row of the report.
 
-    `steps`: `images` (wanted), `bastion`, and the results `fetch`, `plan`, `archive`, `collect`,
-    `load`, each of them possibly missing. In check mode (`check_mode`) the plan is the outcome.
+    `steps`: `images` (wanted), `bastion`, and the results `sdk`, `fetch`, `plan`, `archive`,
+    `collect`, `load`, each of them possibly missing. In check mode (`check_mode`) the plan is the
+    outcome.
     """
     bastion = f"bastion {steps['bastion']}"
     plan, load = steps.get("plan") or {}, steps.get("load") or {}
     reasons = [
+        trouble(steps.get("sdk"), "the host"),
         trouble(steps.get("plan"), "the host"),
         _fetch_trouble(steps, bastion),
         _archive_trouble(steps, bastion),
@@ -141,8 +143,13 @@ def _archive_trouble(steps: Mapping[str, Any], bastion: str) -> str:
     """Why this host's bundle is not there; what became of other hosts' bundles does not matter."""
     archive = steps.get("archive") or {}
     plan_id = (steps.get("plan") or {}).get("plan_id")
-    own = (one for one in archive.get("bundles") or [] if one["path"].endswith(f"/{plan_id}.tar"))
-    return trouble(archive, bastion) if plan_id and not any(own) else ""
+    if not plan_id:
+        return ""
+    own = f"/{plan_id}.tar"
+    if any(one["path"].endswith(own) for one in archive.get("bundles") or []):
+        return ""
+    told = [one for one in archive.get("failed_bundles") or [] if one["path"].endswith(own)]
+    return str(told[0]["reason"]) if told else trouble(archive, bastion)
 
 
 def _counts(images: Iterable[Result], wanted: int) -> dict[str, int]:

@@ -142,6 +142,27 @@ FAILED_LOAD = {
             (1, 0, 1),
         ),
         (
+            {
+                "archive": {
+                    "failed": True,
+                    "msg": "both bundles",
+                    "bundles": [],
+                    "failed_bundles": [
+                        {"path": "/b/feedfeedfeedfeed.tar", "reason": "another host's bundle"},
+                        {"path": "/b/0123456789abcdef.tar", "reason": "a damaged blob"},
+                    ],
+                },
+                "load": SKIPPED,
+            },
+            "a damaged blob",
+            (1, 0, 1),
+        ),
+        (
+            {"sdk": UNREACHABLE, "plan": SKIPPED, "archive": SKIPPED, "load": SKIPPED},
+            "the host is unreachable",
+            (0, 0, 2),
+        ),
+        (
             {"collect": {"failed": True, "msg": "cannot read"}, "load": SKIPPED},
             "cannot read",
             (1, 0, 1),

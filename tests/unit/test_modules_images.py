@@ -264,6 +264,9 @@ def test_several_archives_and_one_that_cannot_be_written(
     assert result["failed"]
     assert result["changed"]  # true to what was done
     assert [one["path"] for one in result["bundles"]] == [str(tmp_path / "2.tar")]
+    assert [one["path"] for one in result["failed_bundles"]] == [
+        str(tmp_path / name) for name in ("1.tar", "3.tar")
+    ]
     assert f"1.tar: blob {layers_of(web)[0]}: wanted" in result["msg"]
     assert f"{APP}: wanted for linux/arm64, the lock has linux/amd64" in result["msg"]
     assert sorted(path.name for path in tmp_path.glob("*.tar")) == ["2.tar"]
