@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import IO
 
-from . import prerequisites
+from . import prerequisites, traces
 from .console import FleetError, run, say, step, wait_until
 from .places import RUN_DIR, cache_dir
 
 OWN_SOCKET = RUN_DIR / "docker.sock"
 OWN_PID = RUN_DIR / "docker.pid"
+BEFORE = RUN_DIR / "network-before.json"
 START_SECONDS = 60
 STOP_SECONDS = 40
 
@@ -96,22 +97,26 @@ def own_pid() -> int | None:
 
 
 def stop() -> bool:
-    """End the Engine that was started here, and no other process."""
-    if (pid := own_pid()) is None:
-        return False
-    os.kill(pid, signal.SIGTERM)
-    deadline = time.monotonic() + STOP_SECONDS
-    while _alive(pid):  # the pidfile goes before the process does
-        if time.monotonic() > deadline:
-            raise FleetError(f"The outer Engine (process {pid}) does not end; see {_log()}.")
-        time.sleep(0.2)
+    """End the Engine that was started here, and no other process; take away what it left."""
+    pid = own_pid()
+    if pid is not None:
+        os.kill(pid, signal.SIGTERM)
+        deadline = time.monotonic() + STOP_SECONDS
+        while _alive(pid):  # the pidfile goes before the process does
+            if time.monotonic() > deadline:
+                raise FleetError(f"The outer Engine (process {pid}) does not end; see {_log()}.")
+            time.sleep(0.2)
+    traces.remove(BEFORE)
+    for mount in (RUN_DIR / "exec" / "netns").glob("*"):
+        run(["umount", mount], check=False)
     shutil.rmtree(RUN_DIR, ignore_errors=True)
-    return True
+    return pid is not None
 
 
 def _start() -> Engine:
     RUN_DIR.mkdir(parents=True, exist_ok=True)
     OWN_PID.unlink(missing_ok=True)
+    traces.remember(BEFORE)
     command = [
         *("dockerd", "--host", f"unix://{OWN_SOCKET}", "--pidfile", str(OWN_PID)),
         *("--exec-root", str(RUN_DIR / "exec"), "--data-root", str(cache_dir("engine", "data"))),
