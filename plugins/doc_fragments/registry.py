@@ -7,7 +7,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The options that C(registry_arguments) of C(_registry.py) gives to a module."""
+    """The options that C(registry_arguments) of C(_arguments.py) gives to a module."""
 
     DOCUMENTATION = r"""
 options:

@@ -44,3 +44,15 @@ def engine_arguments() -> dict[str, Any]:
         "timeout": {"type": "int", "default": 60, **_from_environment("DOCKER_TIMEOUT")},
         "use_ssh_client": {"type": "bool", "default": False},
     }
+
+
+def registry_arguments() -> dict[str, Any]:
+    """The modules' options of a connection to a registry (doc fragment fleet.images.registry)."""
+    return {
+        "registry_username": {"type": "str"},
+        "registry_password": {"type": "str", "no_log": True},
+        "registry_validate_certs": {"type": "bool", "default": True},
+        "registry_ca_path": {"type": "path"},
+        "registry_mirrors": {"type": "dict", "default": {}},
+        "registry_proxy": {"type": "str", "no_log": True},
+    }

@@ -13,9 +13,8 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import urlsplit
 
 from ansible_collections.fleet.images.plugins.module_utils._layout import digest_of
@@ -46,6 +45,7 @@ from ansible_collections.fleet.images.plugins.module_utils._registry_http import
     origin,
     speaks_no_tls,
 )
+from ansible_collections.fleet.images.plugins.module_utils._registry_options import Options
 from ansible_collections.fleet.images.plugins.module_utils._retry import (
     Retrier,
     is_transient,
@@ -59,15 +59,12 @@ __all__ = [
     "INDEXES",
     "MANIFESTS",
     "NotFound",
-    "Options",
     "Refused",
     "Registry",
     "RegistryError",
     "Sink",
     "Unavailable",
     "media_type_of",
-    "options_from",
-    "registry_arguments",
 ]
 
 T = TypeVar("T")
@@ -99,74 +96,6 @@ class Sink(Protocol):
 
     def write(self, chunk: bytes) -> None:
         """Appends."""
-
-
-@dataclass(frozen=True)
-class Options:
-    """How to reach registries; the names are those of the modules' `registry_…` options.
-
-    `mirrors`: a registry's name -> base URLs, tried in their order before the registry itself.
-    `username` and `password` are for the registries that images name, never for a mirror of
-    another name. `stall_timeout`: seconds of silence after which an answer counts as lost.
-    """
-
-    username: str | None = None
-    password: str | None = field(default=None, repr=False)
-    validate_certs: bool = True
-    ca_path: str | None = None
-    mirrors: Mapping[str, Sequence[str]] = field(default_factory=dict)
-    proxy: str | None = field(default=None, repr=False)
-    stall_timeout: float = 60.0
-
-
-def registry_arguments() -> dict[str, Any]:
-    """The modules' options of a connection to a registry (doc fragment fleet.images.registry)."""
-    return {
-        "registry_username": {"type": "str"},
-        "registry_password": {"type": "str", "no_log": True},
-        "registry_validate_certs": {"type": "bool", "default": True},
-        "registry_ca_path": {"type": "path"},
-        "registry_mirrors": {"type": "dict", "default": {}},
-        "registry_proxy": {"type": "str", "no_log": True},
-    }
-
-
-def options_from(params: Mapping[str, Any]) -> Options:
-    """The options that a module was called with; raises RegistryError for unusable ones."""
-    mirrors = {}
-    for name, urls in (params["registry_mirrors"] or {}).items():
-        mirrors[name] = [urls] if isinstance(urls, str) else list(urls or [])
-        for url in mirrors[name]:
-            _check_url(f"registry_mirrors, {name}", url)
-    proxy = params["registry_proxy"]
-    if proxy and urlsplit(proxy).scheme not in ("http", "https"):
-        raise RegistryError(
-            f"registry_proxy: wanted an http:// or https:// URL, not {clean(proxy)!r}"
-        )
-    if params["registry_password"] and not params["registry_username"]:
-        raise RegistryError("registry_password is given without registry_username; give both")
-    return Options(
-        params["registry_username"],
-        params["registry_password"],
-        params["registry_validate_certs"],
-        params["registry_ca_path"],
-        mirrors,
-        proxy,
-    )
-
-
-def _check_url(what: str, url: Any) -> None:
-    parts = urlsplit(str(url))
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.query or parts.fragment:
-        raise RegistryError(
-            f"{what}: wanted the base URL of a mirror, as https://mirror.example/prefix, not"
-            f" {clean(str(url))!r}"
-        )
-    if "@" in parts.netloc:
-        raise RegistryError(
-            f"{what}: a login in a mirror's URL is not supported; run docker login"
-            f" {host_of(str(url))} for the user who runs this task"
-        )
 
 
 class Endpoint:

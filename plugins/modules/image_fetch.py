@@ -203,9 +203,11 @@ from ansible_collections.fleet.images.plugins.module_utils import (
     _lock,
     _reference,
     _registry,
+    _registry_options,
     _retry,
     _sdk,
 )
+from ansible_collections.fleet.images.plugins.module_utils._arguments import registry_arguments
 
 
 def task_from(module: AnsibleModule) -> _fetch.Task:
@@ -237,14 +239,14 @@ def main() -> None:
             "platform": {"type": "str"},
             "parallel": {"type": "int", "default": 4},
             "retries": {"type": "int", "default": 3},
-            **_registry.registry_arguments(),
+            **registry_arguments(),
         },
         required_one_of=[("images", "lock", "lock_path")],
         supports_check_mode=True,
     )
     try:
         retrier = _retry.Retrier(retries=max(0, module.params["retries"]))
-        with _registry.Registry(_registry.options_from(module.params), retrier) as registry:
+        with _registry.Registry(_registry_options.options_from(module.params), retrier) as registry:
             result = _fetch.run(task_from(module), registry)
     except (
         _layout.LayoutError,

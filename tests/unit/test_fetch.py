@@ -25,10 +25,10 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
 )
 from ansible_collections.fleet.images.plugins.module_utils._reference import parse_images
 from ansible_collections.fleet.images.plugins.module_utils._registry import (
-    Options,
     Registry,
     RegistryError,
 )
+from ansible_collections.fleet.images.plugins.module_utils._registry_options import Options
 from ansible_collections.fleet.images.plugins.module_utils._retry import Retrier
 
 pytest.importorskip("requests")

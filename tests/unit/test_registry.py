@@ -24,21 +24,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 from registry_stub import DOCKER_MANIFEST, OCI_INDEX, OCI_MANIFEST, RegistryStub, Synthetic, basic
 
+from ansible_collections.fleet.images.plugins.module_utils._arguments import registry_arguments
 from ansible_collections.fleet.images.plugins.module_utils._lock import Blob
 from ansible_collections.fleet.images.plugins.module_utils._reference import parse
 from ansible_collections.fleet.images.plugins.module_utils._registry import (
     NotFound,
-    Options,
     Refused,
     Registry,
     RegistryError,
     Unavailable,
     media_type_of,
-    options_from,
-    registry_arguments,
 )
 from ansible_collections.fleet.images.plugins.module_utils._registry_auth import challenges
 from ansible_collections.fleet.images.plugins.module_utils._registry_http import clean
+from ansible_collections.fleet.images.plugins.module_utils._registry_options import (
+    Options,
+    options_from,
+)
 from ansible_collections.fleet.images.plugins.module_utils._retry import Retrier
 
 pytest.importorskip("requests")
