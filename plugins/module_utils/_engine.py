@@ -88,7 +88,7 @@ class Engine:
             return api
         except self._errors as error:
             raise EngineError(
-                f"the Engine at {self.host}: wanted an answer, found {_words(error)}; start it"
+                f"the Engine at {self.host}: wanted an answer, found none ({_reason(error)}); start it"
                 " (systemctl start docker), or set docker_host"
             ) from error
 
@@ -238,6 +238,17 @@ def _free(path: str) -> int | None:
         return shutil.disk_usage(os.fspath(here)).free
     except OSError:
         return None
+
+
+def _reason(error: Exception) -> str:
+    """The system's own reason, below what the libraries wrap around it; else the words."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, OSError) and inner.strerror:
+            return str(inner.strerror)
+        nested = [arg for arg in inner.args if isinstance(arg, BaseException)]
+        inner = nested[0] if nested else inner.__cause__ or inner.__context__
+    return _words(error)
 
 
 def _words(error: Exception) -> str:

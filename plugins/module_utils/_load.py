@@ -226,7 +226,7 @@ def check_space(plan: Plan, free: int | None, path: str) -> None:
     if free is not None and need > free:
         raise LoadError(
             f"{path}: at least {need} bytes are wanted free for the load, {free} are; remove images"
-            " (image_prune), or enlarge the disk"
+            " (docker image prune), or enlarge the disk"
         )
 
 

@@ -333,7 +333,7 @@ class Registry:
             return Unavailable(f"{ask.what}: {answer}{wish}; try again later", status, after=after)
         if status == 404:
             return NotFound(
-                f"{ask.what} is not there: {answer}; choose what it has, image_search lists it",
+                f"{ask.what} is not there: {answer}; check the spelling of name and tag",
                 status,
             )
         if status in (401, 403) and _is_from(response, ask):

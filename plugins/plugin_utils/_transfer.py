@@ -58,7 +58,7 @@ class Staging:
         if wanted > free:
             raise AnsibleActionFail(
                 f"{self._base}: {wanted} bytes are wanted free for the bundle, {free} are; set"
-                " staging_dir to a larger disk, or remove images (image_prune)"
+                " staging_dir to a larger disk, or remove images (docker image prune)"
             )
         for part in lacking:
             self._send_part(file, part)

@@ -157,7 +157,7 @@ def test_unknown_tag_keeps_the_registrys_words(
         connect().resolve(parse(f"{stub.name}/web:none"))
     text = str(caught.value)
     assert f"{stub.name}/web:none is not there" in text
-    assert "MANIFEST_UNKNOWN: not known here" in text and "image_search" in text
+    assert "MANIFEST_UNKNOWN: not known here" in text and "check the spelling" in text
     assert waits == []
 
 
