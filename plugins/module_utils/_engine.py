@@ -88,8 +88,8 @@ class Engine:
             return api
         except self._errors as error:
             raise EngineError(
-                f"the Engine at {self.host}: wanted an answer, found none ({_reason(error)}); start it"
-                " (systemctl start docker), or set docker_host"
+                f"the Engine at {self.host}: wanted an answer, found none ({_reason(error)}); start"
+                " it (systemctl start docker), or set docker_host"
             ) from error
 
     def _tls(self) -> Any:
