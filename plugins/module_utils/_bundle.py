@@ -126,12 +126,15 @@ def head(images: Sequence[tuple[LockedImage, str]], with_names: bool = True) -> 
 
 
 def members(
-    layout: Layout, images: Sequence[tuple[LockedImage, str]], include: frozenset[str] | None
+    layout: Layout,
+    images: Sequence[tuple[LockedImage, str]],
+    include: frozenset[str] | None,
+    foreseen: bool = False,
 ) -> list[Member]:
     """A bundle's members: head, metadata, then the layers, each blob once.
 
     `include` names the layers' digests that go in; None means all. Raises LayoutError for a blob
-    that the store lacks.
+    that the store lacks; not where it is only `foreseen`: the lock knows every size.
     """
     metadata, layers = {}, {}
     for image, platform in images:
@@ -143,7 +146,7 @@ def members(
                 layers[layer.digest] = layer
     found = []
     for blob in (*metadata.values(), *layers.values()):
-        if not layout.has(blob.digest, blob.size):
+        if not foreseen and not layout.has(blob.digest, blob.size):
             raise LayoutError(
                 f"blob {blob.digest}: wanted {blob.size} bytes in the store {layout.root}, not"
                 " there; run image_fetch first"

@@ -167,7 +167,8 @@ def write_bundle(
     on = parse_platform(wanted["platform"] or machine.machine())
     images = [(image, on) for _name, image in sorted(lock.items())]
     include = None if wanted["blobs"] is None else frozenset(wanted["blobs"])
-    written = _bundle.write(Path(wanted["path"]), _bundle.members(layout, images, include), dry_run)
+    parts = _bundle.members(layout, images, include, foreseen=dry_run)
+    written = _bundle.write(Path(wanted["path"]), parts, dry_run)
     layers = {layer.digest: layer.size for image, _on in images for layer in image.on(on).layers}
     bundle = {
         "path": wanted["path"],

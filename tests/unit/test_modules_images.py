@@ -235,6 +235,26 @@ def test_archive_in_check_mode_writes_nothing(call: Call, store: Store, tmp_path
     assert not archive(call, store, app, path=str(path), check=True)["changed"]
 
 
+def test_archive_is_foreseen_from_the_lock_alone(call: Call, store: Store, tmp_path: Path) -> None:
+    """As after a fetch in check mode, which fetched nothing."""
+    app = store.image("app:1", "a", "b")
+    web = store.index("web:1", amd64=["a", "c"], arm64=["d"])
+    bundles = [
+        {"path": str(tmp_path / "1.tar"), "platform": AMD64},
+        {"path": str(tmp_path / "2.tar"), "blobs": layers_of(web)[1:], "platform": AMD64},
+    ]
+    nothing = str(tmp_path / "no store")
+    options = {"store": nothing, "lock": lock_of(app, web), "bundles": bundles}
+    foreseen = call(image_archive, check=True, **options)
+    done = archive(call, store, app, web, bundles=bundles)
+    assert foreseen["bundles"] == [{**one, "sha256": ""} for one in done["bundles"]]
+    assert foreseen["diff"] == done["diff"]
+    assert [Path(one["path"]).stat().st_size for one in bundles] == [
+        one["bytes"] for one in foreseen["bundles"]
+    ]
+    assert not (tmp_path / "no store").exists()
+
+
 @pytest.mark.parametrize("kept", [0, 1, 2])
 def test_archive_leaves_out_what_is_not_asked_for(
     call: Call, store: Store, tmp_path: Path, kept: int
