@@ -11,9 +11,11 @@ stopped; they are never put together, so the host needs the room only once.
 from __future__ import annotations
 
 import bisect
+import errno
 import hashlib
 import io
 import os
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +23,9 @@ from typing import Any, BinaryIO
 
 PART_SIZE = 64 << 20
 CHUNK = 1 << 20
+_PART = re.compile(r"(?P<whole>.+)\.part(?P<number>\d{3,})\Z")
+# A line of sha256sum: the digest, a space, how the file was read, its name.
+_SUM = re.compile(r"(?P<sha256>[0-9a-fA-F]{64}) [ *](?P<name>.+)\Z")
 
 
 class PartError(Exception):
@@ -83,6 +88,79 @@ def check_sha256(path: Path, wanted: str) -> None:
             f"{path}: wanted SHA-256 {wanted}, found {found}; it is damaged or another file, copy"
             " it anew"
         )
+
+
+def part_name(path: Path, number: int) -> Path:
+    """The file of one part of a split archive; `number` counts from 1."""
+    return path.with_name(f"{path.name}.part{number:03d}")
+
+
+def checksum_name(path: Path) -> Path:
+    """The file of an archive's checksums, as sha256sum writes and checks them."""
+    return path.with_name(f"{path.name}.sha256")
+
+
+def split_parts(path: Path) -> list[Path]:
+    """The files that hold an archive, in order: itself, or the parts that it was split into.
+
+    `path` is the whole's (which need not be there) or that of the first part. Raises PartError for
+    a part that is missing before the last; FileNotFoundError where nothing is there; OSError.
+    """
+    named = _PART.match(path.name)
+    first = named is not None and int(named["number"]) == 1
+    if path.is_file() and not first:
+        return [path]
+    whole = path.with_name(named["whole"]) if named and first else path
+    there = {}
+    for file in whole.parent.iterdir():
+        found = _PART.match(file.name)
+        if found and found["whole"] == whole.name:
+            there[int(found["number"])] = file
+    if not there:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    for number in range(1, max(there)):
+        _want_part(part_name(whole, number))
+    return [there[number] for number in sorted(there)]
+
+
+def _want_part(path: Path) -> None:
+    if not path.is_file():
+        raise PartError(
+            f"{path}: this part of a split archive is wanted, it is not there; copy it beside the"
+            " others"
+        )
+
+
+def check_sums(path: Path, files: Sequence[Path]) -> None:
+    """Compares an archive's files with its checksum file, where that is there.
+
+    `path` as for `split_parts`, and `files` what it returned. Raises PartError for a file that
+    differs or is not named, and for a part that is named but missing; OSError.
+    """
+    named = _PART.match(files[0].name)
+    whole = path.with_name(named["whole"]) if named else path
+    sums = checksum_name(whole)
+    if not sums.is_file():
+        return
+    wanted = _read_sums(sums)
+    for name in wanted:
+        if named and _PART.match(name):
+            _want_part(whole.with_name(name))
+    for file in files:
+        if file.name not in wanted:
+            raise PartError(
+                f"{sums}: wanted a line for {file.name}, found none; make it anew with sha256sum,"
+                " or remove it"
+            )
+        check_sha256(file, wanted[file.name])
+
+
+def _read_sums(path: Path) -> dict[str, str]:
+    """File name -> SHA-256 (hex). A file of checksums is small: 1 MiB of it is read."""
+    with path.open("rb") as file:
+        lines = file.read(CHUNK).decode("utf-8", "surrogateescape").splitlines()
+    rows = [row for row in map(_SUM.match, lines) if row]
+    return {Path(row["name"]).name: row["sha256"] for row in rows}
 
 
 class Concatenated(io.RawIOBase):

@@ -107,3 +107,87 @@ def test_several_files_read_as_one(
 def test_a_part_that_is_missing(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         Concatenated([tmp_path / digest("nothing")[7:]])
+
+
+# archives that were split for a stick
+
+
+def parts_of(directory: Path, *numbers: int, name: str = "my.tar") -> list[Path]:
+    """Split parts with one byte each: the number."""
+    made = [_parts.part_name(directory / name, number) for number in numbers]
+    for number, path in zip(numbers, made):
+        path.write_bytes(bytes([number % 256]))
+    return made
+
+
+def sums_of(*files: Path, mode: str = " ", directory: str = "") -> str:
+    return "".join(f"{sha256_of(file)} {mode}{directory}{file.name}\n" for file in files)
+
+
+def test_a_part_has_the_number_behind_the_name(tmp_path: Path) -> None:
+    names = [_parts.part_name(tmp_path / "my.tar", number).name for number in (1, 20, 1000)]
+    assert names == ["my.tar.part001", "my.tar.part020", "my.tar.part1000"]
+
+
+def test_parts_are_found_by_the_name_of_the_whole_or_the_first(tmp_path: Path) -> None:
+    made = parts_of(tmp_path, *range(1, 1002))
+    parts_of(tmp_path, 1, 2, name="other.tar")
+    assert _parts.split_parts(tmp_path / "my.tar") == made
+    assert _parts.split_parts(made[0]) == made
+
+
+def test_a_whole_archive_is_itself(tmp_path: Path) -> None:
+    path = tmp_path / "my.tar"
+    path.write_bytes(b"whole")
+    assert _parts.split_parts(path) == [path]
+    parts_of(tmp_path, 1, 2)
+    assert _parts.split_parts(path) == [path]
+
+
+@pytest.mark.parametrize("gone", [1, 2, 3])
+def test_a_missing_part_is_refused(tmp_path: Path, gone: int) -> None:
+    made = parts_of(tmp_path, 1, 2, 3, 4)
+    made[gone - 1].unlink()
+    with pytest.raises(PartError, match=rf"my.tar.part00{gone}: this part .* is not there; copy"):
+        _parts.split_parts(tmp_path / "my.tar")
+
+
+def test_an_archive_that_is_not_there(tmp_path: Path) -> None:
+    for name in ("my.tar", "my.tar.part001"):
+        with pytest.raises(FileNotFoundError, match=name):
+            _parts.split_parts(tmp_path / name)
+
+
+@pytest.mark.parametrize("mode", [" ", "*"], ids=["text", "binary"])
+@pytest.mark.parametrize("directory", ["", "./", "/media/stick/"], ids=["bare", "here", "path"])
+def test_checksums_of_parts_and_of_the_whole(tmp_path: Path, mode: str, directory: str) -> None:
+    path = tmp_path / "my.tar"
+    made = parts_of(tmp_path, 1, 2)
+    _parts.check_sums(path, made)  # nothing to compare with
+    sums = _parts.checksum_name(path)
+    assert sums.name == "my.tar.sha256"
+    sums.write_text(sums_of(*made, mode=mode, directory=directory))
+    _parts.check_sums(path, made)
+    _parts.check_sums(made[0], made)
+    path.write_bytes(b"whole")
+    sums.write_text(sums_of(path, mode=mode, directory=directory))
+    _parts.check_sums(path, [path])
+
+
+def test_what_the_checksums_do_not_confirm_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "my.tar"
+    made = parts_of(tmp_path, 1, 2, 3)
+    sums = _parts.checksum_name(path)
+    sums.write_text(sums_of(*made))
+    made[1].write_bytes(b"other")
+    with pytest.raises(PartError, match=r"my.tar.part002: wanted SHA-256"):
+        _parts.check_sums(path, made)
+    made[2].unlink()  # no gap shows that the last is missing
+    with pytest.raises(PartError, match=r"my.tar.part003: this part .* is not there"):
+        _parts.check_sums(path, _parts.split_parts(path))
+    sums.write_text(sums_of(made[0]))
+    with pytest.raises(PartError, match=r"my.tar.sha256: wanted a line for my.tar.part002"):
+        _parts.check_sums(path, made[:2])
+    sums.write_bytes(b"\xff\x00 nothing of use")
+    with pytest.raises(PartError, match=r"my.tar.sha256: wanted a line for my.tar.part001"):
+        _parts.check_sums(path, made[:2])
