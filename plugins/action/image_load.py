@@ -51,9 +51,9 @@ class ActionModule(ActionBase):
         if args.get("lock") is None and args.get("lock_path") is None:
             args["lock"] = _lock.dump(archive.images)
         planned = self._module(PLAN, self._plan_args(args), task_vars)
-        if planned.get("failed") or planned.get("unreachable"):
+        if "images" not in planned:
             return planned
-        todo = [image for image in planned["images"] if image["action"] != "none"]
+        todo = [image for image in planned["images"] if image["action"] == "loaded"]
         if not todo or self._task.check_mode:
             return _foreseen(planned, src.stat().st_size if todo else 0)
         return self._send_and_load(args, src, task_vars)
@@ -123,7 +123,8 @@ def _foreseen(planned: Result, size: int) -> Result:
         }
         for image in planned["images"]
     ]
-    todo = [image for image in images if image["action"] != "none"]
+    todo = [image for image in images if image["action"] == "loaded"]
+    failed = {"failed": True, "msg": planned["msg"]} if planned.get("failed") else {}
     return {
         "changed": bool(todo),
         "images": images,
@@ -133,4 +134,5 @@ def _foreseen(planned: Result, size: int) -> Result:
         "seconds": 0.0,
         "diff": planned["diff"],
         "msg": f"{len(todo)} of {len(images)} images to load, {planned['bytes']} bytes",
+        **failed,
     }

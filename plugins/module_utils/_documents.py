@@ -18,6 +18,7 @@ from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
     check_digest,
     platform_of,
+    runnable,
 )
 from ansible_collections.fleet.images.plugins.module_utils._registry import RegistryError
 
@@ -28,21 +29,30 @@ _ATTESTATION = "attestation-manifest"
 
 
 def choose(name: str, index: Json, platforms: Sequence[str]) -> dict[str, Blob]:
-    """The manifests of an index for these platforms, by platform.
+    """The manifests of an index that machines of these platforms run best, by their own platform.
 
     Attestations are left out: they are no images, and state no platform
     (https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md).
-    Raises RegistryError for a platform that the index does not have.
+    Raises RegistryError for a platform that the index has nothing for.
     """
     offered: dict[str, Blob] = {}
     for entry in entries(name, index, "manifests"):
         platform = stated_platform(entry)
         if platform and platform not in offered:
             offered[platform] = descriptor(name, entry)
-    lacking = [platform for platform in platforms if platform not in offered]
+    return {platform: offered[platform] for platform in best(name, platforms, offered)}
+
+
+def best(name: str, platforms: Sequence[str], offered: Mapping[str, Any]) -> list[str]:
+    """Of what is offered, what machines of these platforms run best; raises RegistryError."""
+    chosen = {
+        wanted: next((one for one in runnable(wanted) if one in offered), "")
+        for wanted in platforms
+    }
+    lacking = [wanted for wanted, found in chosen.items() if not found]
     if lacking:
         raise RegistryError(no_platform(name, lacking, offered))
-    return {platform: offered[platform] for platform in platforms}
+    return list(dict.fromkeys(chosen.values()))
 
 
 def read_layers(name: str, manifest: Json) -> list[Blob]:

@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,10 +22,10 @@ from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils._documents import (
     Json,
+    best,
     choose,
     descriptor,
     diff_ids,
-    no_platform,
     parse_object,
     read_layers,
 )
@@ -270,7 +270,7 @@ class _Fetch:
         for platform, manifest in chosen.items():
             image = self._platform_image(job, manifest, platform)
             platforms[image.platform] = image
-        _check_platforms(job, platforms)
+        best(job.spec.key, job.platforms, platforms)
         return LockedImage(job.spec.key, target, platforms, job.spec.as_)
 
     def _platform_image(self, job: Job, manifest: Blob, platform: str) -> PlatformImage:
@@ -422,12 +422,6 @@ def _with_platforms(image: LockedImage, former: LockedImage | None) -> LockedIma
     if former is None or former.target.digest != image.target.digest:
         return image
     return replace(image, platforms={**former.platforms, **image.platforms})
-
-
-def _check_platforms(job: Job, platforms: Mapping[str, PlatformImage]) -> None:
-    lacking = [platform for platform in job.platforms if platform not in platforms]
-    if lacking:
-        raise RegistryError(no_platform(job.spec.key, lacking, platforms))
 
 
 def _about(job: Job, problem: object) -> str:

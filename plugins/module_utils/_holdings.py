@@ -20,11 +20,13 @@ from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Blob,
     Lock,
     LockedImage,
+    LockError,
 )
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
     parse,
     platform_of,
+    runnable,
 )
 
 CLASSIC = "classic"
@@ -130,7 +132,7 @@ def read_containerd(platform: str, images: Sequence[Json], known: Sequence[Json]
             available.add(manifest["ID"])
             data = manifest.get("ImageData") or {}
             unpacked = (data.get("Size") or {}).get("Unpacked") or 0
-            if unpacked > 0 and platform_of(data.get("Platform") or {}) == platform:
+            if unpacked > 0 and platform_of(data.get("Platform") or {}) in runnable(platform):
                 whole.add(image["Id"])
     layers = _blobs_of(available, known)
     ids = frozenset(image["Id"] for image in images)
@@ -142,15 +144,17 @@ def read_old_containerd(
 ) -> Holdings:
     """Holdings of a containerd store before API 1.47, which tells of no manifests.
 
-    There an image is whole if the list shows it and its inspection has the wanted architecture.
-    `inspected`: image ID -> GET /images/<id>/json.
+    There an image is whole if the list shows it and its inspection, which tells of the best
+    platform that is there, has one that runs. `inspected`: image ID -> GET /images/<id>/json.
     """
     ids = frozenset(image["Id"] for image in images)
-    whole = frozenset(id_ for id_ in ids if _inspected_platform(inspected.get(id_)) == platform)
+    platforms = {id_: _inspected_platform(inspected.get(id_)) for id_ in ids}
+    whole = frozenset(id_ for id_ in ids if platforms[id_] in runnable(platform))
     held = {
         entry["digest"]
         for entry in known
-        if entry["platform"] == platform and whole & {entry["digest"], *entry["indexes"]}
+        for id_ in whole & {entry["digest"], *entry["indexes"]}
+        if platforms[id_] == entry["platform"]
     }
     return Holdings(CONTAINERD, platform, _tags(images), ids, whole, _blobs_of(held, known))
 
@@ -181,7 +185,11 @@ def _tags(images: Sequence[Json]) -> dict[str, str]:
 
 @dataclass(frozen=True)
 class ImagePlan:
-    """What is to be done about one image: `state` present, missing or stale."""
+    """What is to be done about one image.
+
+    `state`: present, missing or stale; '' where that cannot be told. `action`: none, tag, load, or
+    failed where it cannot be planned.
+    """
 
     image: LockedImage
     identity: str
@@ -189,6 +197,12 @@ class ImagePlan:
     action: str
     reason: str
     lacking: tuple[Blob, ...] = ()
+
+    @property
+    def name(self) -> str:
+        """The name that the image gets on the host; one that has no tag as it is spelled."""
+        destination = self.image.destination
+        return destination.tagged if destination.tag else str(destination)
 
     @property
     def bytes(self) -> int:
@@ -205,8 +219,13 @@ class Plan:
 
     @property
     def todo(self) -> tuple[ImagePlan, ...]:
-        """The images that are not as the lock wants them."""
-        return tuple(image for image in self.images if image.action != "none")
+        """The images that are not as the lock wants them, as far as that can be mended."""
+        return tuple(image for image in self.images if image.action in ("tag", "load"))
+
+    @property
+    def failed(self) -> tuple[ImagePlan, ...]:
+        """The images that cannot be planned for this Engine."""
+        return tuple(image for image in self.images if image.action == "failed")
 
     @property
     def blobs(self) -> dict[str, Blob]:
@@ -229,9 +248,17 @@ class Plan:
 
 
 def plan(lock: Lock, holdings: Holdings) -> Plan:
-    """What the Engine lacks of the lock; raises LockError where the lock lacks its platform."""
-    images = tuple(_plan_image(image, holdings) for _name, image in sorted(lock.items()))
+    """What the Engine lacks of the lock; an image that cannot be planned holds back no other."""
+    images = tuple(_try_image(image, holdings) for _name, image in sorted(lock.items()))
     return Plan(holdings.platform, images)
+
+
+def _try_image(image: LockedImage, holdings: Holdings) -> ImagePlan:
+    """The image's plan; a failed one where the lock lacks the platform or the name has no tag."""
+    try:
+        return _plan_image(image, holdings)
+    except (LockError, InvalidReference) as error:
+        return ImagePlan(image, "", "", "failed", str(error))
 
 
 def _plan_image(image: LockedImage, holdings: Holdings) -> ImagePlan:
@@ -256,9 +283,11 @@ def save_bytes(lock: Lock, platform: str) -> int:
     """Bytes of a tar of all the lock's images, whole, shared blobs once.
 
     The least that a plain `docker save` of the same images weighs: a containerd store saves the
-    compressed blobs, a classic one its layers uncompressed.
+    compressed blobs, a classic one its layers uncompressed. Images for other platforms only do not
+    count.
     """
-    sizes = {blob.digest: blob.size for image in lock.values() for blob in image.blobs(platform)}
+    here = [image for image in lock.values() if image.runs_on(platform)]
+    sizes = {blob.digest: blob.size for image in here for blob in image.blobs(platform)}
     if not sizes:
         return 0
     # Each member has a header and fills its last block; the tar's three small files and its end.

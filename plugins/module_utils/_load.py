@@ -45,7 +45,7 @@ class Outcome:
         """The entry of the module's `images`."""
         done = "none" if self.plan.action == "none" else "loaded"
         return {
-            "name": self.plan.image.destination.tagged,
+            "name": self.plan.name,
             "id": self.plan.identity,
             "digest": self.plan.image.target.digest,
             "action": "failed" if self.error else done,
@@ -72,7 +72,7 @@ class Loader:
         What cannot be verified, because the Engine no longer answers, counts as failed.
         """
         outcomes = self.foresee(plan, before)
-        todo = [outcome for outcome in outcomes if outcome.plan.action != "none"]
+        todo = [outcome for outcome in outcomes if outcome.plan.action in ("tag", "load")]
         loads = [one for one in todo if one.plan.action == "load" and not one.error]
         groups = grouped(loads)
         if groups:
@@ -90,6 +90,8 @@ class Loader:
         self.before = before
         outcomes = [Outcome(image) for image in plan.images]
         for outcome in outcomes:
+            if outcome.plan.action == "failed":
+                outcome.error = outcome.plan.reason
             if outcome.plan.action == "load":
                 outcome.bytes = outcome.plan.bytes
                 outcome.error = self._unfit(outcome.plan)

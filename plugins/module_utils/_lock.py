@@ -30,6 +30,7 @@ from ansible_collections.fleet.images.plugins.module_utils._reference import (
     check_digest,
     parse,
     parse_platform,
+    runnable,
 )
 
 VERSION = 1
@@ -97,16 +98,20 @@ class LockedImage:
         """Whether the tag names an index of several platforms."""
         return all(image.manifest.digest != self.target.digest for image in self.platforms.values())
 
+    def runs_on(self, platform: str) -> bool:
+        """Whether the lock has an image that a machine of this platform runs."""
+        return any(one in self.platforms for one in runnable(platform))
+
     def on(self, platform: str) -> PlatformImage:
-        """This image for a platform; raises LockError where the lock has none."""
-        found = self.platforms.get(platform)
+        """The best image for a machine of this platform; raises LockError where there is none."""
+        found = next((one for one in runnable(platform) if one in self.platforms), None)
         if found is None:
             there = ", ".join(sorted(self.platforms)) or "no platform"
             raise LockError(
                 f"{self.name}: wanted for {platform}, the lock has {there}; fetch it with"
                 f" platforms: [{platform}]"
             )
-        return found
+        return self.platforms[found]
 
     def blobs(self, platform: str) -> list[Blob]:
         """Every blob that the platform's image needs, each once: index, manifest, config, layers.

@@ -41,8 +41,12 @@ _ARCHITECTURES = {
     "i386": "386",
     "i686": "386",
 }
-# A bare "arm" means v7 and "arm64" v8 to every Engine; only one spelling may reach a lock.
-_DEFAULT_VARIANTS = {("arm", ""): "v7", ("arm64", "v8"): ""}
+# A bare "arm" means v7, "arm64" v8 and "amd64" v1 to every Engine; only one spelling may reach a
+# lock.
+_DEFAULT_VARIANTS = {("arm", ""): "v7", ("arm64", "v8"): "", ("amd64", "v1"): ""}
+# The lowest variant of an architecture; a machine runs those from its own down to this one.
+_LOWEST_VARIANTS = {"arm": 5, "arm64": 8, "amd64": 1}
+_VARIANT = re.compile(r"v([1-9][0-9]?)\Z")
 
 
 class InvalidReference(ValueError):
@@ -160,6 +164,23 @@ def parse_platform(text: str) -> str:
     if len(parts) > 3 or not _PLATFORM.match(joined):
         raise InvalidReference(f"{text!r} is no platform; wanted os/architecture, as linux/amd64")
     return joined
+
+
+def runnable(platform: str) -> tuple[str, ...]:
+    """The platforms whose images a machine of this platform runs, best first, its own included.
+
+    Variants downwards, as platformVector in
+    https://github.com/containerd/platforms/blob/main/compare.go has them; but never another
+    architecture (386 on amd64, arm on arm64), which not every machine can run.
+    """
+    os_name, architecture, variant = (*platform.split("/"), "", "")[:3]
+    number = _VARIANT.match(variant)
+    lowest = _LOWEST_VARIANTS.get(architecture)
+    if not number or lowest is None:
+        return (platform,)
+    numbers = range(int(number[1]), lowest - 1, -1)
+    found = (parse_platform(f"{os_name}/{architecture}/v{one}") for one in numbers)
+    return tuple(found) or (platform,)
 
 
 def platform_of(entry: Mapping[str, Any]) -> str:

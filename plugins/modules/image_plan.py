@@ -13,6 +13,8 @@ description:
   - Compares a lock with what an Engine has, on the classic and on the containerd image store, and changes nothing.
   - The answer names the blobs that a bundle has to bring, and a C(plan_id) that is the same on Engines that
     lack the same, so that one bundle serves them all.
+  - An image that cannot be planned does not hold up the others. The task fails at its end, and returns the plan of the
+    others all the same.
 author: The fleet.images authors (@fleet-images)
 extends_documentation_fragment:
   - fleet.images.engine
@@ -81,7 +83,7 @@ EXAMPLES = r"""
 RETURN = r"""
 images:
   description: One entry per image of the lock.
-  returned: success
+  returned: when the lock and the Engine can be read
   type: list
   elements: dict
   contains:
@@ -89,8 +91,17 @@ images:
     lock_name: {description: The image's name in the lock., type: str, returned: always}
     id: {description: The ID that this Engine lists it under., type: str, returned: always}
     digest: {description: The digest that the tag named in the registry., type: str, returned: always}
-    state: {description: "V(present), V(missing) or V(stale) (another image has the tag).", type: str, returned: always}
-    action: {description: "What a load would do, V(none) or V(loaded).", type: str, returned: always}
+    state:
+      description: V(present), V(missing) or V(stale) (another image has the tag). Empty if the image cannot be planned.
+      type: str
+      returned: always
+    action:
+      description:
+        - What a load would do, V(none) or V(loaded).
+        - V(failed) if the image cannot be planned, since the lock does not have it for this platform, or its name has
+          no tag.
+      type: str
+      returned: always
     reason: {description: Why., type: str, returned: always}
     bytes: {description: Bytes of the blobs that it lacks., type: int, returned: always}
   sample:
@@ -104,32 +115,32 @@ images:
       bytes: 109051904
 blobs:
   description: Digests of the blobs that a bundle has to bring, sorted, each once.
-  returned: success
+  returned: when the lock and the Engine can be read
   type: list
   elements: str
 plan_id:
   description: Equal on Engines that lack the same; empty where nothing is to be done.
-  returned: success
+  returned: when the lock and the Engine can be read
   type: str
   sample: 0a1b2c3d4e5f6071
 bytes:
   description: Bytes of these blobs.
-  returned: success
+  returned: when the lock and the Engine can be read
   type: int
 save_bytes:
   description:
     - Bytes of a tar of all the lock's images for this platform, whole, shared blobs once.
     - The least that a plain C(docker save) of them weighs. An Engine with the classic store saves layers
       uncompressed, which is several times as much.
-  returned: success
+  returned: when the lock and the Engine can be read
   type: int
 free:
   description: Bytes free where the Engine keeps its images, null where that cannot be seen from here.
-  returned: success
+  returned: when the lock and the Engine can be read
   type: int
 engine:
   description: The Engine's facts.
-  returned: success
+  returned: when the lock and the Engine can be read
   type: dict
   contains:
     version: {description: The Engine's version., type: str, returned: always}
@@ -180,12 +191,12 @@ def make_plan(params: dict[str, Any]) -> dict[str, Any]:
 
 def _entry(plan: _holdings.ImagePlan) -> dict[str, Any]:
     return {
-        "name": plan.image.destination.tagged,
+        "name": plan.name,
         "lock_name": plan.image.name,
         "id": plan.identity,
         "digest": plan.image.target.digest,
         "state": plan.state,
-        "action": "none" if plan.action == "none" else "loaded",
+        "action": plan.action if plan.action in ("none", "failed") else "loaded",
         "reason": plan.reason,
         "bytes": plan.bytes,
     }
@@ -215,7 +226,10 @@ def main() -> None:
         result = make_plan(module.params)
     except (EngineError, SdkError, _lock.LockError, InvalidReference, OSError) as error:
         module.fail_json(msg=str(error))
-    lacking = sum(image["action"] != "none" for image in result["images"])
+    failed = [image["reason"] for image in result["images"] if image["action"] == "failed"]
+    if failed:
+        module.fail_json(msg="; ".join(failed), changed=False, **result)
+    lacking = sum(image["action"] == "loaded" for image in result["images"])
     msg = f"{lacking} of {len(result['images'])} images to load, {result['bytes']} bytes lacking"
     module.exit_json(changed=False, msg=msg, **result)
 

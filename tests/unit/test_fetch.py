@@ -174,6 +174,21 @@ def test_only_the_wanted_platforms_are_fetched(
     assert found == {"a": False, "b": True, "c": True}
 
 
+def test_a_lower_variant_where_there_is_no_better_one(
+    stub: RegistryStub, fetch: Callable[..., Json]
+) -> None:
+    stub.add_index("web:1", {"linux/arm/v5": ["5"], "linux/arm/v6": ["6"], "linux/arm64": ["64"]})
+    stub.add_image("one:1", ["6"], "linux/arm/v6")
+    names = [f"{stub.name}/one:1", f"{stub.name}/web:1"]
+    found = fetch(*names, platform="linux/arm/v7")["lock"]["images"]
+    for name in names:
+        assert list(found[name]["platforms"]) == ["linux/arm/v6"]
+    both = [{"name": names[1], "platforms": ["linux/arm/v7", "linux/arm/v6"]}]
+    assert list(fetch(*both)["lock"]["images"][names[1]]["platforms"]) == ["linux/arm/v6"]
+    refused = fetch(names[1], platform="linux/amd64")
+    assert "wanted for linux/amd64, the registry has it for linux/arm/v5" in refused["msg"]
+
+
 def test_the_store_may_be_taken_for_any_oci_layout(
     stub: RegistryStub, fetch: Callable[..., Json], store: Path
 ) -> None:

@@ -26,11 +26,8 @@ from ansible_collections.fleet.images.plugins.module_utils._holdings import (
     read_old_containerd,
     save_bytes,
 )
-from ansible_collections.fleet.images.plugins.module_utils._lock import LockedImage, LockError
-from ansible_collections.fleet.images.plugins.module_utils._reference import (
-    InvalidReference,
-    parse,
-)
+from ansible_collections.fleet.images.plugins.module_utils._lock import LockedImage
+from ansible_collections.fleet.images.plugins.module_utils._reference import parse
 
 Seeds = "list[str]"
 SEEDS = st.lists(st.sampled_from("abcd"), min_size=1, max_size=5)
@@ -209,9 +206,21 @@ def test_who_holds_more_lacks_no_more(
     assert plan(as_lock(wanted), many).bytes <= plan(as_lock(wanted), few).bytes
 
 
-def test_the_lock_has_to_have_the_platform() -> None:
-    with pytest.raises(LockError, match="wanted for linux/arm64"):
-        plan(as_lock(locked("app:1", ["a"])), Holdings(CLASSIC, ARM64))
+def test_an_image_that_cannot_be_planned_holds_back_no_other() -> None:
+    other = locked("other:1", ["a"])
+    other = replace(other, platforms={ARM64: replace(other.on(AMD64), platform=ARM64)})
+    nameless = replace(locked("app:1", ["a"]), name=f"docker.io/library/app@{digest('app')}")
+    well = locked("well:1", ["b"])
+    lock = as_lock(other, nameless, well)
+    found = plan(lock, classic())
+    assert [one.image.name for one in found.todo] == [well.name]
+    reasons = {one.image.name: one.reason for one in found.failed}
+    assert "wanted for linux/amd64, the lock has linux/arm64" in reasons[other.name]
+    assert "a tag is wanted" in reasons[nameless.name]
+    assert {one.name for one in found.failed} == {other.name, nameless.name}
+    alone = plan(as_lock(well), classic())
+    assert (found.plan_id, found.bytes) == (alone.plan_id, alone.bytes)
+    assert save_bytes(as_lock(other, well), AMD64) == save_bytes(as_lock(well), AMD64)
 
 
 # states and plan IDs
@@ -264,12 +273,6 @@ def test_the_destination_is_what_counts() -> None:
     image = replace(locked("app:1", ["a"]), as_=parse("site/app:1"))
     (found,) = plan(as_lock(image), classic(locked("app:1", ["a"]))).images
     assert (found.state, found.action) == ("missing", "tag")
-
-
-def test_an_image_without_tag_cannot_be_planned() -> None:
-    image = replace(locked("app:1", ["a"]), name=f"docker.io/library/app@{digest('app')}")
-    with pytest.raises(InvalidReference, match="a tag is wanted"):
-        plan(as_lock(image), classic())
 
 
 @pytest.mark.parametrize("hold", [classic, containerd])
@@ -375,6 +378,23 @@ def test_containerd_by_manifests(
     assert held.whole == ({digest("i")} if whole else set())
     assert (held.ids, held.layers) == ({digest("i")}, layers)
     assert held.tags == {"docker.io/library/app:1": digest("i")}
+
+
+@pytest.mark.parametrize(("variant", "whole"), [("v7", True), ("v6", True), ("v8", False)])
+def test_containerd_with_a_lower_variant(variant: str, whole: bool) -> None:
+    """What an Engine of arm/v7 has for v6 runs there; what is for v8 does not."""
+    manifest = manifest_of("m", platform={"architecture": "arm", "variant": variant})
+    image = {"Id": digest("i"), "RepoTags": ["app:1"], "Manifests": [manifest]}
+    assert bool(read_containerd("linux/arm/v7", [image], []).whole) == whole
+    inspected = {digest("i"): {"Os": "linux", "Architecture": "arm", "Variant": variant}}
+    known = [
+        {"digest": digest(one), "indexes": [digest("i")], "platform": f"linux/arm/{one}",
+         "blobs": [one]}
+        for one in ("v6", "v7", "v8")
+    ]  # fmt: skip
+    held = read_old_containerd("linux/arm/v7", [image], inspected, known)
+    assert bool(held.whole) == whole
+    assert held.layers == ({variant} if whole else set()), "just what that one variant has"
 
 
 def test_containerd_without_manifests() -> None:

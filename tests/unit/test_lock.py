@@ -89,6 +89,20 @@ def test_a_platform_that_the_lock_lacks() -> None:
         locked("app:1", ["a"]).on(ARM64)
 
 
+def test_the_best_platform_that_a_machine_runs() -> None:
+    image = locked("app:1", ["a"])
+    (one,) = image.platforms.values()
+    arm = {f"linux/arm/{v}": replace(one, platform=f"linux/arm/{v}") for v in ("v5", "v6", "v7")}
+    best = replace(image, platforms=arm)
+    assert best.on("linux/arm/v7").platform == "linux/arm/v7"
+    assert best.on("linux/arm/v6").platform == "linux/arm/v6"
+    older = replace(image, platforms={"linux/arm/v5": arm["linux/arm/v5"]})
+    assert older.on("linux/arm/v7").platform == "linux/arm/v5"
+    assert older.runs_on("linux/arm/v6") and not older.runs_on("linux/arm64")
+    with pytest.raises(LockError, match="wanted for linux/arm64, the lock has linux/arm/v5; fetch"):
+        older.on("linux/arm64")
+
+
 def test_platforms_are_read_in_one_spelling() -> None:
     document = _lock.dump(as_lock(locked("app:1", ["a"])))
     platforms = document["images"][NAME]["platforms"]

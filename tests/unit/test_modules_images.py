@@ -125,6 +125,23 @@ def test_plan_tells_what_is_lacking(
     assert changes(stub) == []
 
 
+def test_plan_goes_on_and_then_fails(call: Call, stub: EngineStub, store: Store) -> None:
+    arm, web = store.index("app:1", arm64=["a"]), store.image("web:1", "b")
+    result = plan(call, stub, arm, web)
+    assert result["failed"]
+    assert result["msg"] == (
+        f"{APP}: wanted for linux/amd64, the lock has linux/arm64; fetch it with"
+        " platforms: [linux/amd64]"
+    )
+    assert [(one["name"], one["action"]) for one in result["images"]] == [
+        (APP, "failed"),
+        (WEB, "loaded"),
+    ]
+    alone = plan(call, stub, web)
+    for key in ("plan_id", "blobs", "bytes", "save_bytes", "engine", "diff"):
+        assert result[key] == alone[key]
+
+
 def test_plan_of_what_is_there(call: Call, stub: EngineStub, store: Store) -> None:
     app = store.image("app:1", "a")
     stub.hold(app)
@@ -441,6 +458,19 @@ def test_a_bundle_for_another_platform(
     result = load(call, stub, bundle)
     assert f"{APP}: wanted for linux/amd64, the lock has linux/arm64" in result["msg"]
     assert changes(stub) == []
+
+
+@pytest.mark.parametrize("check", [True, False])
+def test_an_image_for_another_platform_does_not_hide_the_other(
+    call: Call, stub: EngineStub, store: Store, tmp_path: Path, check: bool
+) -> None:
+    arm, web = store.index("app:1", arm64=["a"]), store.image("web:1", "b")
+    bundle = store.bundle(tmp_path / "b.tar", web)
+    result = load(call, stub, bundle, lock=lock_of(arm, web), check=check)
+    assert result["failed"] and result["changed"]
+    assert [one["action"] for one in result["images"]] == ["failed", "loaded"]
+    assert result["msg"].startswith(f"{APP}: wanted for linux/amd64")
+    assert set(stub.tags) == (set() if check else {WEB})
 
 
 def test_one_failed_image_does_not_hide_the_other(

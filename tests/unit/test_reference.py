@@ -20,6 +20,7 @@ from ansible_collections.fleet.images.plugins.module_utils._reference import (
     parse_images,
     parse_platform,
     platform_of,
+    runnable,
 )
 
 SHA = digest("an image")
@@ -154,6 +155,7 @@ def test_what_is_no_digest(digest: str) -> None:
         ("linux/arm/v6", "linux/arm/v6"),
         ("armel", "linux/arm/v6"),
         ("i686", "linux/386"),
+        ("linux/amd64/v1", "linux/amd64"),
         ("s390x", "linux/s390x"),
         ("windows/amd64", "windows/amd64"),
     ],
@@ -193,6 +195,26 @@ def test_platforms_have_one_spelling(text: str) -> None:
 )
 def test_platform_of_an_entry(entry: dict[str, Any], platform: str) -> None:
     assert platform_of(entry) == platform
+
+
+@pytest.mark.parametrize(
+    ("platform", "runs"),
+    [
+        ("linux/arm/v7", ["linux/arm/v7", "linux/arm/v6", "linux/arm/v5"]),
+        ("linux/arm/v5", ["linux/arm/v5"]),
+        ("linux/arm/v4", ["linux/arm/v4"]),
+        ("linux/amd64", ["linux/amd64"]),
+        ("linux/amd64/v3", ["linux/amd64/v3", "linux/amd64/v2", "linux/amd64"]),
+        ("linux/arm64", ["linux/arm64"]),
+        ("linux/arm64/v9", ["linux/arm64/v9", "linux/arm64"]),
+        ("linux/riscv64", ["linux/riscv64"]),
+        ("linux/amd64/v99999999999", ["linux/amd64/v99999999999"]),
+        ("", [""]),
+    ],
+)
+def test_what_a_machine_runs_best_first(platform: str, runs: list[str]) -> None:
+    """As containerd's platformVector has it, within one architecture."""
+    assert list(runnable(platform)) == runs
 
 
 def test_images_are_strings_or_dicts() -> None:
