@@ -37,14 +37,16 @@ class ActionModule(ActionBase):
                 "title": {"type": "str", "required": True},
                 "columns": {"type": "list", "elements": "dict", "default": []},
                 "rows": {"type": "list", "elements": "dict", "default": []},
+                "fact": {"type": "str"},
                 "linear": {"type": "bool", "default": False},
                 "note": {"type": "str", "default": ""},
                 "path": {"type": "path"},
-            }
+            },
+            mutually_exclusive=[("rows", "fact")],
         )
         if args["linear"]:
             self._refuse_free()
-        rows = args["rows"]
+        rows = _rows(args["fact"], task_vars or {}) if args["fact"] else args["rows"]
         lines, sentences = table(args["columns"], rows), reasons(rows)
         prefix = "(check mode) " if self._task.check_mode else ""
         display.display(f"\n{prefix}{args['title']}", color="bright blue")
@@ -77,3 +79,12 @@ class ActionModule(ActionBase):
         except OSError as error:
             raise AnsibleActionFail(f"{path}: the report could not be written: {error}") from error
         return True
+
+
+def _rows(fact: str, task_vars: Result) -> list[Result]:
+    """The fact of every host of the play, those included that the play has lost."""
+    missing = {"done": False, "reason": "the run ended for it before the report"}
+    return [
+        task_vars["hostvars"][host].get(fact) or {"host": host, **missing}
+        for host in task_vars["ansible_play_hosts_all"]
+    ]

@@ -34,10 +34,14 @@ class LoadError(Exception):
 
 @dataclass
 class Outcome:
-    """What became of one image. `bytes` of blobs that went into the Engine for it, seconds."""
+    """What became of one image. `bytes` of blobs that went into the Engine for it, seconds.
+
+    `missing`: digests of blobs that neither the Engine nor the archive has, where that failed it.
+    """
 
     plan: ImagePlan
     error: str = ""
+    missing: tuple[str, ...] = ()
     bytes: int = 0
     seconds: float = 0.0
 
@@ -95,7 +99,14 @@ class Loader:
             if outcome.plan.action == "load":
                 outcome.bytes = outcome.plan.bytes
                 outcome.error = self._unfit(outcome.plan)
+                outcome.missing = self._missing(outcome, before)
         return outcomes
+
+    def _missing(self, outcome: Outcome, holdings: Holdings) -> tuple[str, ...]:
+        if not outcome.error:
+            return ()
+        lacking = (blob.digest for blob in holdings.lacking(outcome.plan.image))
+        return tuple(digest for digest in lacking if not self.archive.has(digest))
 
     def _unfit(self, plan: ImagePlan) -> str:
         """Why the archive cannot bring this image; '' where it can."""
@@ -147,6 +158,7 @@ class Loader:
                 outcome.error = self._tag(outcome.plan)
         final = self.engine.holdings(self.known) if todo else after
         for outcome in todo:
+            outcome.missing = self._missing(outcome, final)
             tag = outcome.plan.image.destination.tagged
             if not outcome.error and final.tags.get(tag) != outcome.plan.identity:
                 outcome.error = (
@@ -241,6 +253,7 @@ def report(outcomes: Sequence[Outcome], before: Holdings) -> dict[str, Any]:
         "changed": bool(done),
         "images": [outcome.as_dict() for outcome in outcomes],
         "bytes": sum(loaded.values()),
+        "missing_layers": sorted({digest for one in outcomes for digest in one.missing}),
         "diff": _diff(done, before),
         "errors": errors,
     }

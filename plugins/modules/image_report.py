@@ -45,6 +45,11 @@ options:
     type: list
     elements: dict
     default: []
+  fact:
+    description:
+      - The name of a fact of every host of the play that is its row, in place of O(rows).
+      - So the rows of a large fleet are no argument of the task. A host without the fact has a row that says so.
+    type: str
   linear:
     description:
       - Whether to refuse a play whose strategy is not linear.

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role airgap makes of its steps' results: which bundles to write, what each host got.
+"""What the role airgap makes of its steps' results: what to fetch, what each host got.
 
 Pure: functions from registered results to values. A step's result is missing where the step was
 skipped, and tells `failed` or `unreachable` where it went wrong.
@@ -14,23 +14,75 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from ansible_collections.fleet.images.plugins.module_utils._reference import parse_images
+from ansible_collections.fleet.images.plugins.module_utils._reference import (
+    ImageSpec,
+    InvalidReference,
+    parse_images,
+)
 
 Result = Mapping[str, Any]
 # What ansible-core 2.19 puts before a module's own message.
 _PREFIX = re.compile(r"^(?:(?:Task|Module|Action) failed: )+")
 
 
+def wanted(hosts: Iterable[Result]) -> dict[str, list[dict[str, Any]]]:
+    """What each bastion has to fetch: the union of what its hosts want, each image once.
+
+    `hosts`: dicts of `bastion`, `images` and `platform` ('' where it is not known). An image that
+    names no platforms is wanted for those of the hosts. Of two hosts that pin one name to different
+    digests the first one counts; `select_lock` leaves the other one without. A list that cannot be
+    read is that host's own trouble, and tells there.
+    """
+    found: dict[str, dict[str, list[tuple[ImageSpec, str]]]] = {}
+    for host in hosts:
+        try:
+            specs = parse_images(host["images"])
+        except InvalidReference:
+            continue
+        for spec in specs:
+            users = found.setdefault(host["bastion"], {}).setdefault(spec.key, [])
+            users.append((spec, host["platform"]))
+    return {
+        bastion: [_union(users) for users in images.values()] for bastion, images in found.items()
+    }
+
+
+def _union(users: Sequence[tuple[ImageSpec, str]]) -> dict[str, Any]:
+    """One image for all the hosts that want it; `as` only where they agree."""
+    digests = [spec.reference.digest for spec, _platform in users if spec.reference.digest]
+    platforms = {
+        one
+        for spec, platform in users
+        for one in spec.platforms or ((platform,) if platform else ())
+    }
+    names = {spec.as_ for spec, _platform in users}
+    image: dict[str, Any] = {"name": users[0][0].key}
+    if digests and not image["name"].endswith(digests[0]):
+        image["digest"] = digests[0]
+    if platforms:
+        image["platforms"] = sorted(platforms)
+    if len(names) == 1 and None not in names:
+        image["as"] = str(names.pop())
+    return image
+
+
 def select_lock(lock: Result, images: Sequence[Any]) -> dict[str, Any]:
-    """The lock's content for these images only; those that it lacks are left out."""
-    keys = [spec.key for spec in parse_images(images)]
+    """The lock's content for these images only, under the names that they are to get.
+
+    Left out are those that the lock lacks, or has with another digest than the one wanted.
+    """
     there = lock.get("images") or {}
-    return {"version": lock.get("version", 1), "images": {k: there[k] for k in keys if k in there}}
+    chosen = {}
+    for spec in parse_images(images):
+        entry = there.get(spec.key)
+        if entry and spec.reference.digest in (None, entry["digest"]):
+            chosen[spec.key] = {**entry, "as": str(spec.as_)} if spec.as_ else entry
+    return {"version": lock.get("version", 1), "images": chosen}
 
 
 def select_known(known: Iterable[Result], lock: Result) -> list[Result]:
     """The blob lists that matter for a lock: manifests that share a layer with it."""
-    wanted = {
+    needed = {
         layer["digest"]
         for image in (lock.get("images") or {}).values()
         for one in image["platforms"].values()
@@ -38,34 +90,10 @@ def select_known(known: Iterable[Result], lock: Result) -> list[Result]:
     }
     chosen: list[Result] = []
     for entry in known:
-        blobs = [blob for blob in entry["blobs"] if blob in wanted]
+        blobs = [blob for blob in entry["blobs"] if blob in needed]
         if blobs:
             chosen.append({**entry, "blobs": blobs})
     return chosen
-
-
-def bundles(hosts: Iterable[Result], directory: str) -> dict[str, list[dict[str, Any]]]:
-    """The bundles to write on each bastion: one per distinct plan.
-
-    `hosts`: dicts of `bastion` and `plan` (the result of image_plan). Returns bastion -> entries
-    for image_archive's `bundles`.
-    """
-    found: dict[tuple[str, str], dict[str, Any]] = {}
-    for host in hosts:
-        plan = host.get("plan") or {}
-        if not plan.get("plan_id"):
-            continue
-        todo = [one["lock_name"] for one in plan["images"] if one["action"] != "none"]
-        found[(host["bastion"], plan["plan_id"])] = {
-            "path": f"{directory.rstrip('/')}/{plan['plan_id']}.tar",
-            "images": todo,
-            "blobs": plan["blobs"],
-            "platform": plan["engine"]["platform"],
-        }
-    grouped: dict[str, list[dict[str, Any]]] = {}
-    for (bastion, _plan_id), bundle in sorted(found.items()):
-        grouped.setdefault(bastion, []).append(bundle)
-    return grouped
 
 
 def trouble(result: Result | None, what: str) -> str:
@@ -80,53 +108,94 @@ def trouble(result: Result | None, what: str) -> str:
 def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     """What one host got: the fact `airgap_result`, and a row of the report.
 
-    `steps`: `images` (wanted), `bastion`, and the results `sdk`, `fetch`, `plan`, `archive`,
-    `collect`, `load`, each of them possibly missing. In check mode (`check_mode`) the plan is the
-    outcome.
+    `steps`: `images` (wanted), `bastion`, `path` (of this host's bundle, '' where it needs none),
+    and the results `sdk`, `fetch`, `plan`, `archive`, `collect`, `load`, each of them possibly
+    missing. In check mode (`check_mode`) the plan is the outcome. `before`: the outcome of an
+    earlier round of this run, whose bundle did not fit.
     """
-    bastion = f"bastion {steps['bastion']}"
     plan, load = steps.get("plan") or {}, steps.get("load") or {}
-    reasons = [
-        trouble(steps.get("sdk"), "the host"),
-        trouble(steps.get("plan"), "the host"),
-        _fetch_trouble(steps, bastion),
-        _archive_trouble(steps, bastion),
-        trouble(steps.get("collect"), bastion),
-        trouble(steps.get("load"), "the host"),
-    ]
-    reason = next((text for text in reasons if text), "")
-    wanted = len(parse_images(steps["images"]))
+    before = steps.get("before") or {}
+    bundle = _bundle(steps)
+    count = len(parse_images(steps["images"]))
     predicted = bool(steps.get("check_mode"))
-    images = _images(plan, load, predicted)
-    counts = _counts(images, wanted)
-    if not reason and counts["present"] + counts["loaded"] < wanted:
+    images = _with_sources(_images(plan, load, predicted), plan, steps.get("fetch") or {})
+    counts = _counts(images, count)
+    reason = _reason(steps)
+    if not reason and counts["present"] + counts["loaded"] < count:
         reason = "not all steps ran; look at the messages above"
     engine = plan.get("engine") or {}
+    sent = bundle.get("bytes", 0) if predicted else load.get("bytes_sent", 0)
     return {
         "host": host,
         "done": not reason,
-        "changed": bool(load.get("changed")),
+        "changed": bool(load.get("changed") or before.get("changed")),
         "reason": reason,
         "engine": engine.get("version", ""),
         "store": engine.get("store", ""),
         "platform": engine.get("platform", ""),
+        "source": ", ".join(sorted({one["source"] for one in images if one.get("source")})),
+        "bundle": ", ".join(kind for kind in (before.get("bundle"), _kind(bundle)) if kind),
         **counts,
-        "bytes_sent": plan.get("bytes", 0) if predicted else load.get("bytes_sent", 0),
+        "bytes_sent": sent + before.get("bytes_sent", 0),
         "bytes_saved_plainly": plan.get("save_bytes", 0),
-        "seconds": load.get("seconds", 0.0),
+        "seconds": round(load.get("seconds", 0.0) + before.get("seconds", 0.0), 3),
         "images": images,
     }
+
+
+def _reason(steps: Mapping[str, Any]) -> str:
+    """Why the host is not done: the first step that went wrong; '' where none did."""
+    bastion = f"bastion {steps['bastion']}"
+    reasons = (
+        trouble(steps.get("sdk"), "the host"),
+        _unreachable(steps.get("plan")),
+        _fetch_trouble(steps, bastion),
+        _archive_trouble(steps, bastion),
+        trouble(steps.get("collect"), bastion),
+        trouble(steps.get("load"), "the host"),
+        trouble(steps.get("plan"), "the host"),
+    )
+    return next((text for text in reasons if text), "")
+
+
+def _unreachable(plan: Result | None) -> str:
+    """A plan that fails for one image goes on for the others: it counts last, unless it is none."""
+    return "" if plan and plan.get("plan_id") is not None else trouble(plan, "the host")
+
+
+def _bundle(steps: Mapping[str, Any]) -> Result:
+    """The entry of this host's bundle among those of its bastion; empty where there is none."""
+    written = (steps.get("archive") or {}).get("bundles") or []
+    path = steps.get("path")
+    return next((one for one in written if path and one["path"] == path), {})
+
+
+def _kind(bundle: Result) -> str:
+    if not bundle:
+        return ""
+    return "thin" if bundle.get("left_out") else "full"
 
 
 def _fetch_trouble(steps: Mapping[str, Any], bastion: str) -> str:
     """Why images of this host are not in the store; what other hosts wanted does not matter."""
     fetch = steps.get("fetch") or {}
-    there = (fetch.get("lock") or {}).get("images") or {}
-    lacking = [spec.key for spec in parse_images(steps["images"]) if spec.key not in there]
+    lock = fetch.get("lock") or {}
+    there = select_lock(lock, steps["images"])["images"]
+    specs = {spec.key: spec for spec in parse_images(steps["images"])}
+    lacking = [key for key in specs if key not in there]
     if not lacking:
         return ""
     told = {one.get("name"): one.get("reason") for one in fetch.get("images") or []}
-    reasons = [str(told[name]) for name in lacking if told.get(name)]
+    reasons = []
+    for key in lacking:
+        if key in (lock.get("images") or {}):
+            found = lock["images"][key]["digest"]
+            reasons.append(
+                f"{key}: wanted {specs[key].reference.digest}, {bastion} fetched {found} for other"
+                " hosts of this run; give one of them another tag, or run them apart"
+            )
+        elif told.get(key):
+            reasons.append(str(told[key]))
     return "; ".join(dict.fromkeys(reasons)) or trouble(fetch, bastion)
 
 
@@ -139,29 +208,28 @@ def _images(plan: Result, load: Result, predicted: bool) -> list[dict[str, Any]]
     return list(done.values())
 
 
+def _with_sources(
+    images: Iterable[dict[str, Any]], plan: Result, fetch: Result
+) -> list[dict[str, Any]]:
+    """The images with where the bastion has each from, where it tells."""
+    sources = {one.get("name"): one.get("source") for one in fetch.get("images") or []}
+    keys = {one["name"]: one.get("lock_name") for one in plan.get("images") or []}
+    return [
+        {**one, "source": source} if (source := sources.get(keys.get(one["name"]))) else one
+        for one in images
+    ]
+
+
 def _archive_trouble(steps: Mapping[str, Any], bastion: str) -> str:
     """Why this host's bundle is not there; what became of other hosts' bundles does not matter."""
-    archive = steps.get("archive") or {}
-    plan_id = (steps.get("plan") or {}).get("plan_id")
-    if not plan_id:
+    archive, path = steps.get("archive") or {}, steps.get("path")
+    if not path or _bundle(steps):
         return ""
-    own = f"/{plan_id}.tar"
-    if any(one["path"].endswith(own) for one in archive.get("bundles") or []):
-        return ""
-    told = [one for one in archive.get("failed_bundles") or [] if one["path"].endswith(own)]
+    told = [one for one in archive.get("failed_bundles") or [] if one["path"] == path]
     return str(told[0]["reason"]) if told else trouble(archive, bastion)
 
 
-def _counts(images: Iterable[Result], wanted: int) -> dict[str, int]:
+def _counts(images: Iterable[Result], count: int) -> dict[str, int]:
     actions = [str(one["action"]) for one in images]
     present, loaded = actions.count("none"), actions.count("loaded")
-    return {"present": present, "loaded": loaded, "failed": max(0, wanted - present - loaded)}
-
-
-def rows(hosts: Mapping[str, Result | None]) -> list[dict[str, Any]]:
-    """A report's rows: host -> its result fact, or a row that says that there is none."""
-    found = []
-    for host, result in hosts.items():
-        missing = {"host": host, "done": False, "reason": "the run ended for it before the report"}
-        found.append(dict(result) if result else missing)
-    return found
+    return {"present": present, "loaded": loaded, "failed": max(0, count - present - loaded)}

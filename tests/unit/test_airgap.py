@@ -8,16 +8,15 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from images import AMD64, as_lock, digest, layer, locked
+from images import AMD64, ARM64, as_lock, digest, layer, locked
 
 from ansible_collections.fleet.images.plugins.module_utils import _lock
 from ansible_collections.fleet.images.plugins.plugin_utils._airgap import (
-    bundles,
     outcome,
-    rows,
     select_known,
     select_lock,
     trouble,
+    wanted,
 )
 
 APP, WEB = "docker.io/library/app:1", "docker.io/library/web:1"
@@ -25,7 +24,14 @@ LOCK = _lock.dump(as_lock(locked("app:1", ["a", "b"]), locked("web:1", ["a", "c"
 
 # Results as `register` gives them, for a host that wants both images.
 
-FETCH = {"changed": True, "lock": LOCK, "images": [{"name": APP, "reason": ""}, {"name": WEB}]}
+FETCH = {
+    "changed": True,
+    "lock": LOCK,
+    "images": [
+        {"name": APP, "reason": "", "source": "registry"},
+        {"name": WEB, "source": "registry"},
+    ],
+}
 PLAN = {
     "changed": False,
     "plan_id": "0123456789abcdef",
@@ -45,7 +51,8 @@ NOTHING = {
     "bytes": 0,
     "images": [{**one, "action": "none"} for one in PLAN["images"]],  # type: ignore[attr-defined]
 }
-ARCHIVE = {"changed": True, "bundles": [{"path": "/b/0123456789abcdef.tar"}]}
+PATH = "/b/0123456789abcdef.tar"
+ARCHIVE = {"changed": True, "bundles": [{"path": PATH, "bytes": 2048, "left_out": 7}]}
 LOAD = {
     "changed": True,
     "bytes_sent": 5000,
@@ -61,7 +68,7 @@ SKIPPED = {"changed": False, "skipped": True, "skip_reason": "Conditional result
 
 def steps(**results: Any) -> dict[str, Any]:
     whole = {"fetch": FETCH, "plan": PLAN, "archive": ARCHIVE, "collect": {}, "load": LOAD}
-    return {"images": ["app:1", "web:1"], "bastion": "b1", **whole, **results}
+    return {"images": ["app:1", "web:1"], "bastion": "b1", "path": PATH, **whole, **results}
 
 
 def counts(result: dict[str, Any]) -> tuple[int, int, int]:
@@ -81,19 +88,22 @@ def test_a_host_that_got_what_it_lacked() -> None:
         "engine": "28.5.2",
         "store": "containerd",
         "platform": AMD64,
+        "source": "registry",
+        "bundle": "thin",
         "present": 1,
         "loaded": 1,
         "failed": 0,
         "bytes_sent": 5000,
         "bytes_saved_plainly": 90_000,
         "seconds": 1.5,
-        "images": LOAD["images"],
+        "images": [{**one, "source": "registry"} for one in LOAD["images"]],  # type: ignore[attr-defined]
     }
 
 
 def test_a_host_that_lacked_nothing() -> None:
-    found = outcome("n1", steps(plan=NOTHING, archive=SKIPPED, load=SKIPPED))
+    found = outcome("n1", steps(plan=NOTHING, archive=SKIPPED, load=SKIPPED, path=""))
     assert (found["done"], found["changed"], counts(found)) == (True, False, (2, 0, 0))
+    assert (found["bundle"], found["source"]) == ("", "registry")
     assert (found["bytes_sent"], found["seconds"]) == (0, 0.0)
 
 
@@ -103,9 +113,31 @@ def test_a_host_that_wants_nothing() -> None:
 
 
 def test_in_check_mode_the_plan_is_the_outcome() -> None:
-    found = outcome("n1", steps(archive=SKIPPED, load=SKIPPED, check_mode=True))
-    assert (found["done"], counts(found), found["bytes_sent"]) == (True, (1, 1, 0), 1000)
+    found = outcome("n1", steps(load=SKIPPED, check_mode=True))
+    assert (found["done"], counts(found), found["bytes_sent"]) == (True, (1, 1, 0), 2048)
     assert actions(found) == {APP: "none", WEB: "loaded"}
+
+
+def test_a_full_bundle_after_a_thin_one_that_did_not_fit() -> None:
+    gone = {"failed": True, "msg": "layer x is missing", "bytes_sent": 5000, "seconds": 0.5}
+    first = outcome("n1", steps(load=gone))
+    assert (first["done"], first["bundle"]) == (False, "thin")
+    full = {"bundles": [{"path": "/b/full.tar", "bytes": 9, "left_out": 0}]}
+    second = outcome("n1", steps(archive=full, path="/b/full.tar", before=first))
+    assert (second["done"], second["bundle"]) == (True, "thin, full")
+    assert (second["bytes_sent"], second["seconds"]) == (10_000, 2.0)
+
+
+def test_an_image_that_could_not_be_planned() -> None:
+    """The others are loaded, and the reason stands there; another step's failure comes first."""
+    images = [PLAN["images"][0], {**PLAN["images"][1], "action": "failed", "reason": "no arm64"}]  # type: ignore[index]
+    plan = {**PLAN, "failed": True, "msg": f"{WEB}: no arm64", "images": images}
+    load = {**LOAD, "images": LOAD["images"][:1]}  # type: ignore[index]
+    found = outcome("n1", steps(plan=plan, load=load))
+    assert (found["done"], found["reason"], counts(found)) == (False, f"{WEB}: no arm64", (1, 0, 1))
+    assert actions(found) == {APP: "none", WEB: "failed"}
+    stalled = outcome("n1", steps(plan=plan, load={"failed": True, "msg": "stalled"}))
+    assert stalled["reason"] == "stalled"
 
 
 FAILED_LOAD = {
@@ -131,7 +163,7 @@ FAILED_LOAD = {
             (0, 0, 2),
         ),
         (
-            {"fetch": UNREACHABLE, "plan": {**NOTHING, "images": []}, "load": SKIPPED},
+            {"fetch": UNREACHABLE, "plan": {**NOTHING, "images": []}, "load": SKIPPED, "path": ""},
             "bastion b1 is unreachable",
             (0, 0, 2),
         ),
@@ -158,7 +190,7 @@ FAILED_LOAD = {
             (1, 0, 1),
         ),
         (
-            {"sdk": UNREACHABLE, "plan": SKIPPED, "archive": SKIPPED, "load": SKIPPED},
+            {"sdk": UNREACHABLE, "plan": SKIPPED, "archive": SKIPPED, "load": SKIPPED, "path": ""},
             "the host is unreachable",
             (0, 0, 2),
         ),
@@ -176,7 +208,7 @@ FAILED_LOAD = {
         ),
         ({"load": {"failed": True, "msg": "MODULE FAILURE"}}, "MODULE FAILURE", (1, 0, 1)),
         ({"load": SKIPPED}, "not all steps ran", (1, 0, 1)),
-        ({"plan": None, "archive": None, "load": None}, "not all steps ran", (0, 0, 2)),
+        ({"plan": None, "archive": None, "load": None, "path": ""}, "not all steps ran", (0, 0, 2)),
     ],
 )
 def test_why_a_host_is_not_done(
@@ -225,40 +257,81 @@ def test_trouble() -> None:
     assert trouble({"unreachable": True, "msg": "gone"}, "x").startswith("x is unreachable")
 
 
-def test_every_host_has_a_row() -> None:
-    done = outcome("n1", steps())
-    first, second = rows({"n1": done, "n2": None})
-    assert first == done
-    assert (second["host"], second["done"]) == ("n2", False)
-    assert second["reason"]
-
-
 # what goes where
 
 
-def plan_of(plan_id: str, *names: str, blobs: list[str]) -> dict[str, Any]:
-    images = [{"name": f"as/{name}", "lock_name": name, "action": "loaded"} for name in names]
-    images.append({"name": "as/there:1", "lock_name": "there:1", "action": "none"})
-    return {"plan_id": plan_id, "images": images, "blobs": blobs, "engine": {"platform": AMD64}}
+def host(bastion: str, *images: Any, platform: str = AMD64) -> dict[str, Any]:
+    return {"bastion": bastion, "images": list(images), "platform": platform}
 
 
-def test_one_bundle_per_bastion_and_plan() -> None:
-    one = plan_of("1", "app:1", blobs=["x"])
-    two = plan_of("2", "app:1", "web:1", blobs=["x", "y"])
+def test_a_bastion_fetches_the_union_of_what_its_hosts_want() -> None:
     hosts = [
-        {"bastion": "b2", "plan": one},
-        {"bastion": "b1", "plan": two},
-        {"bastion": "b1", "plan": one},
-        {"bastion": "b1", "plan": dict(one)},
-        {"bastion": "b1", "plan": NOTHING},
-        {"bastion": "b1", "plan": UNREACHABLE},
-        {"bastion": "b1", "plan": None},
-        {"bastion": "b3", "plan": {}},
+        host("b1", "app:1", "web:1"),
+        host("b1", "web:1", platform=ARM64),
+        host("b2", "app:1"),
+        host("b2", "No Image"),
     ]
-    first = {"path": "/b/1.tar", "images": ["app:1"], "blobs": ["x"], "platform": AMD64}
-    second = {**first, "path": "/b/2.tar", "images": ["app:1", "web:1"], "blobs": ["x", "y"]}
-    assert bundles(hosts, "/b/") == {"b1": [first, second], "b2": [first]}
-    assert bundles([], "/b") == {}
+    assert wanted(hosts) == {
+        "b1": [
+            {"name": APP, "platforms": [AMD64]},
+            {"name": WEB, "platforms": [AMD64, ARM64]},
+        ],
+        "b2": [{"name": APP, "platforms": [AMD64]}],
+    }
+    assert wanted([]) == {}
+
+
+@pytest.mark.parametrize(
+    ("hosts", "expected"),
+    [
+        ([host("b", "app:1", platform="")], {}),
+        ([host("b", "app:1", platform=""), host("b", "app:1")], {"platforms": [AMD64]}),
+        (
+            [host("b", {"name": "app:1", "platforms": [ARM64]})],
+            {"platforms": [ARM64]},
+        ),
+        (
+            [host("b", {"name": "app:1", "digest": digest("d")}, platform="")],
+            {"digest": digest("d")},
+        ),
+        (
+            [
+                host("b", f"app:1@{digest('d')}", platform=""),
+                host("b", f"app:1@{digest('e')}", platform=""),
+                host("b", "app:1", platform=""),
+            ],
+            {"digest": digest("d")},
+        ),
+        (
+            [host("b", {"name": "app:1", "as": "x/y:2"}, platform="")] * 2,
+            {"as": "docker.io/x/y:2"},
+        ),
+        (
+            [
+                host("b", {"name": "app:1", "as": "x/y:2"}, platform=""),
+                host("b", "app:1", platform=""),
+            ],
+            {},
+        ),
+    ],
+    ids=["unknown", "one-unknown", "stated", "pinned", "two-pins", "as", "as-differs"],
+)
+def test_what_one_image_is_wanted_as(hosts: list[dict[str, Any]], expected: dict[str, Any]) -> None:
+    assert wanted(hosts) == {"b": [{"name": APP, **expected}]}
+
+
+def test_a_pin_that_another_host_contradicts_is_not_passed_over() -> None:
+    found = select_lock(LOCK, [f"app:1@{digest('other')}", "web:1"])
+    assert list(found["images"]) == [WEB]
+    told = outcome("n1", {**steps(), "images": [f"app:1@{digest('other')}"]})
+    assert told["reason"].startswith(f"{APP}: wanted {digest('other')}, bastion b1 fetched sha256:")
+
+
+def test_every_host_gets_its_own_name_of_an_image() -> None:
+    found = select_lock(LOCK, [{"name": "app:1", "as": "site.example/app:1"}, "web:1"])
+    assert found["images"][APP]["as"] == "site.example/app:1"
+    assert "as" not in found["images"][WEB]
+    assert "as" not in LOCK["images"][APP]
 
 
 def test_a_host_gets_its_own_part_of_the_lock() -> None:
