@@ -12,11 +12,11 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.fleet.images.plugins.module_utils import _archive, _lock, _parts
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
+from ansible_collections.fleet.images.plugins.plugin_utils._carried import Carried
 from ansible_collections.fleet.images.plugins.plugin_utils._transfer import Staging
 
 LOAD = "fleet.images.image_load"
@@ -26,13 +26,10 @@ STAGING = "/var/tmp/fleet-images"
 Result = dict[str, Any]
 
 
-class ActionModule(ActionBase):
+class ActionModule(Carried):
     """Runs on the controller; what it does to the host, the two modules do."""
 
     TRANSFERS_FILES = True
-    _supports_check_mode = True
-    _supports_async = False
-    _supports_diff = True
 
     def run(self, tmp: str | None = None, task_vars: Result | None = None) -> Result:
         """The task's result, as image_load documents it."""
@@ -106,12 +103,6 @@ class ActionModule(ActionBase):
 
     def _put(self, local: str, remote: str) -> object:
         return self._connection.put_file(local, remote)
-
-    def _module(self, name: str, args: Result, task_vars: Result) -> Result:
-        result: Result = self._execute_module(
-            module_name=name, module_args=args, task_vars=task_vars
-        )
-        return result
 
 
 def _foreseen(planned: Result, size: int) -> Result:

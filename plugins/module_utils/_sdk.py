@@ -8,15 +8,20 @@ link ``current``. This file puts that directory on ``sys.path``, after it has ma
 but root and the effective user could have written there: what is imported from it runs as this
 user, often root.
 
+A host without it gets the pack along with a task (see ``plugin_utils/_carried.py``), for this task
+only: that is how check mode answers where the role was never applied.
+
 Importing this file imports neither Ansible nor Docker.
 """
 
 from __future__ import annotations
 
+import atexit
 import compileall
 import contextlib
 import errno
 import fcntl
+import functools
 import grp
 import gzip
 import hashlib
@@ -39,6 +44,9 @@ from typing import IO, cast
 
 ENVIRONMENT = "FLEET_IMAGES_SDK"
 """Environment variable that names another directory than the two usual ones."""
+
+CARRIED = "FLEET_IMAGES_SDK_PACK"
+"""Environment variable for a pack sent along with one task: its SHA-256, a colon, its path."""
 
 SYSTEM_HOME = "/usr/local/lib/fleet-images/sdk"
 """Directory of root's packs, which every user of the host may use."""
@@ -66,6 +74,13 @@ _REMEDY = "apply the role fleet.images.docker_sdk to this host"
 
 class SdkError(Exception):
     """The SDK is missing or its pack is refused; the text is one sentence with the next step."""
+
+
+class SdkMissing(SdkError):
+    """Neither a pack nor this Python has the SDK; a pack can be sent along with the task.
+
+    A module tells this to its action by ``sdk_missing`` in the result.
+    """
 
 
 def pack_home() -> Path:
@@ -183,30 +198,46 @@ def _group(gid: int) -> str:
 def add_pack() -> Path | None:
     """Put the pack in use first on ``sys.path``, once; return its directory, None without a pack.
 
-    Raises SdkError.
+    A pack that was sent along with the task comes before those of the host. Raises SdkError,
+    OSError.
     """
-    pack = find_pack()
+    sent = os.environ.get(CARRIED)
+    pack = _carried(sent) if sent else find_pack()
     if pack is not None and str(pack) not in sys.path:
         sys.path.insert(0, str(pack))
         importlib.invalidate_caches()
     return pack
 
 
+@functools.cache
+def _carried(sent: str) -> Path:
+    """The directory of an unpacked pack that lasts as long as this process.
+
+    Its checksum came with the task itself, so it is trusted as far as the task is, whoever owns it.
+    """
+    sha256, src = sent.split(":", 1)
+    content = _read(src, sha256)
+    pack = Path(tempfile.mkdtemp(prefix="fleet-images-sdk-"))
+    atexit.register(shutil.rmtree, pack, ignore_errors=True)
+    _extract(content, pack)
+    return pack
+
+
 def import_sdk() -> ModuleType:
     """The Docker SDK for Python (``docker``), from the pack, else from the system's packages.
 
-    Raises SdkError when there is none.
+    Raises SdkMissing when there is none, SdkError when a pack is refused.
     """
     return _import("docker", "the Docker SDK for Python", "python3-docker")
 
 
 def import_requests() -> ModuleType:
-    """The HTTP library ``requests``, from where import_sdk takes the SDK. Raises SdkError."""
+    """The HTTP library ``requests``, from where import_sdk takes the SDK. Raises as it does."""
     return _import("requests", "the HTTP library requests", "python3-requests")
 
 
 def import_jmespath() -> ModuleType:
-    """The query language ``jmespath``, from where import_sdk takes the SDK. Raises SdkError."""
+    """The query language ``jmespath``, from where import_sdk takes the SDK. Raises as it does."""
     return _import("jmespath", "the query language jmespath", "python3-jmespath")
 
 
@@ -216,7 +247,7 @@ def _import(name: str, what: str, package: str) -> ModuleType:
         return importlib.import_module(name)
     except ImportError as exc:
         where = f"the pack {pack}" if pack else "no pack"
-        raise SdkError(
+        raise SdkMissing(
             f"The Python {sys.executable} of this host has {where} and cannot import {what}"
             f" ({exc}); {_REMEDY}, as the user of this task, or install its package {package}."
         ) from exc
@@ -320,8 +351,7 @@ def unpack(content: bytes, pack: Path) -> None:
     beside = Path(tempfile.mkdtemp(prefix=f".{pack.name}.tmp", dir=pack.parent))
     try:
         beside.chmod(0o755)
-        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
-            _write_members(tar, beside)
+        _extract(content, beside)
         manifest = beside / MANIFEST
         found = (
             hashlib.sha256(manifest.read_bytes()).hexdigest()[:16] if manifest.is_file() else "none"
@@ -334,12 +364,16 @@ def unpack(content: bytes, pack: Path) -> None:
         for path in [*beside.rglob("*"), beside]:
             _sync(path)
         os.rename(beside, pack)
-    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as exc:
-        raise SdkError(
-            f"The pack {pack.name} is damaged ({exc}); make it and send it again."
-        ) from exc
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+
+
+def _extract(content: bytes, into: Path) -> None:
+    try:
+        with tarfile.open(fileobj=io.BytesIO(content), mode="r:gz") as tar:
+            _write_members(tar, into)
+    except (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile) as exc:
+        raise SdkError(f"The pack is damaged ({exc}); make it and send it again.") from exc
 
 
 def _write_members(tar: tarfile.TarFile, into: Path) -> None:

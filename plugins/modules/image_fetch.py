@@ -255,7 +255,7 @@ def main() -> None:
         _registry.RegistryError,
         _sdk.SdkError,
     ) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), sdk_missing=isinstance(error, _sdk.SdkMissing))
     except OSError as error:
         module.fail_json(
             msg=f"the store {module.params['store']} or its lock file cannot be used ({error});"

@@ -161,7 +161,7 @@ from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
     parse_images,
 )
-from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError
+from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError, SdkMissing
 
 ERRORS = (
     BundleError,
@@ -240,6 +240,7 @@ def main() -> None:
         result = load(module.params, module.check_mode)
     except ERRORS as error:
         result = {"changed": False, "images": [], "bytes": 0, "errors": [str(error)]}
+        result["sdk_missing"] = isinstance(error, SdkMissing)
     result["seconds"] = round(time.monotonic() - started, 3)
     errors = result.pop("errors")
     if errors:

@@ -164,7 +164,7 @@ from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
     parse_images,
 )
-from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError
+from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError, SdkMissing
 
 
 def make_plan(params: dict[str, Any]) -> dict[str, Any]:
@@ -225,7 +225,7 @@ def main() -> None:
     try:
         result = make_plan(module.params)
     except (EngineError, SdkError, _lock.LockError, InvalidReference, OSError) as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), sdk_missing=isinstance(error, SdkMissing))
     failed = [image["reason"] for image in result["images"] if image["action"] == "failed"]
     if failed:
         module.fail_json(msg="; ".join(failed), changed=False, **result)

@@ -271,6 +271,31 @@ def test_writable_by_ones_own_group_is_fine_without_an_access_list(
             _sdk.add_pack()
 
 
+def test_a_pack_that_came_with_the_task_goes_with_the_process(tmp_path: Path) -> None:
+    content, source, place = _pack(), tmp_path / "sent.tar.gz", tmp_path / "place"
+    source.write_bytes(content)
+    place.mkdir()
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import _sdk; _sdk.add_pack();"
+        "print(_sdk._import('parrot', 'the parrot', 'python3-parrot').__file__)"
+    )
+    sums = {"right": hashlib.sha256(content).hexdigest(), "wrong": "00"}
+    done = {
+        name: subprocess.run(
+            [sys.executable, "-c", code, str(Path(_sdk.__file__).parent)],
+            env={"TMPDIR": str(place), _sdk.CARRIED: f"{sha256}:{source}"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        for name, sha256 in sums.items()
+    }
+    assert done["right"].stdout.startswith(f"{place}/fleet-images-sdk-"), done["right"].stderr
+    assert "should have the SHA-256 00" in done["wrong"].stderr
+    assert not done["wrong"].stdout
+    assert os.listdir(place) == []
+
+
 def test_importing_it_imports_neither_ansible_nor_docker() -> None:
     code = (
         "import sys; sys.path.insert(0, sys.argv[1]); import _sdk;"
