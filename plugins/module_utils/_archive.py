@@ -70,15 +70,16 @@ class Archive:
     ) -> list[Member]:
         """The members that load these images without giving them a name.
 
-        Leaves out the layers whose digests are in `held`, and what the archive leaves out.
+        Leaves out the layers and attestations whose digests are in `held`, and what the archive
+        leaves out.
         """
         wanted: dict[str, None] = {}
         for image, platform in images:
             here = image.on(platform)
             metadata = (image.target, here.manifest, here.config)
             wanted.update(dict.fromkeys(blob.digest for blob in metadata))
-            layers = (layer.digest for layer in here.layers if layer.digest not in held)
-            wanted.update(dict.fromkeys(layers))
+            rest = (blob.digest for blob in (*here.layers, *here.attestations))
+            wanted.update(dict.fromkeys(digest for digest in rest if digest not in held))
         found = [
             Member(blob_name(digest), self.regions[blob_name(digest)], digest)
             for digest in wanted

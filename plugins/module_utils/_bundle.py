@@ -133,17 +133,18 @@ def members(
 ) -> list[Member]:
     """A bundle's members: head, metadata, then the layers, each blob once.
 
-    `include` names the layers' digests that go in; None means all. Raises LayoutError for a blob
-    that the store lacks; not where it is only `foreseen`: the lock knows every size.
+    `include` names the digests of layers and attestations that go in; None means all. Raises
+    LayoutError for a blob that the store lacks; not where it is only `foreseen`: the lock knows
+    every size.
     """
     metadata, layers = {}, {}
     for image, platform in images:
         wanted = image.on(platform)
         for blob in (image.target, wanted.manifest, wanted.config):
             metadata[blob.digest] = blob
-        for layer in wanted.layers:
-            if include is None or layer.digest in include:
-                layers[layer.digest] = layer
+        for blob in (*wanted.layers, *wanted.attestations):
+            if include is None or blob.digest in include:
+                layers[blob.digest] = blob
     found = []
     for blob in (*metadata.values(), *layers.values()):
         if not foreseen and not layout.has(blob.digest, blob.size):

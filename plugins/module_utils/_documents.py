@@ -25,6 +25,7 @@ from ansible_collections.fleet.images.plugins.module_utils._registry import Regi
 Json = Mapping[str, Any]
 
 _REFERENCE_TYPE = "vnd.docker.reference.type"
+_REFERENCE_DIGEST = "vnd.docker.reference.digest"
 _ATTESTATION = "attestation-manifest"
 
 
@@ -41,6 +42,19 @@ def choose(name: str, index: Json, platforms: Sequence[str]) -> dict[str, Blob]:
         if platform and platform not in offered:
             offered[platform] = descriptor(name, entry)
     return {platform: offered[platform] for platform in best(name, platforms, offered)}
+
+
+def attestations_of(name: str, index: Json, manifest: str) -> list[Blob]:
+    """The manifests of the attestations that an index has about this manifest (a digest).
+
+    https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md
+    """
+    return [
+        descriptor(name, entry)
+        for entry in entries(name, index, "manifests")
+        if _annotations(entry).get(_REFERENCE_TYPE) == _ATTESTATION
+        and _annotations(entry).get(_REFERENCE_DIGEST) == manifest
+    ]
 
 
 def best(name: str, platforms: Sequence[str], offered: Mapping[str, Any]) -> list[str]:
@@ -84,12 +98,17 @@ def diff_ids(name: str, settings: Json, layers: int, config: Blob) -> list[str]:
 
 def stated_platform(entry: Json) -> str:
     """The platform of an index's entry; '' for an attestation, and for one that states none."""
-    if (entry.get("annotations") or {}).get(_REFERENCE_TYPE) == _ATTESTATION:
+    if _annotations(entry).get(_REFERENCE_TYPE) == _ATTESTATION:
         return ""
     try:
         return platform_of(entry.get("platform") or {})
     except (InvalidReference, TypeError, AttributeError):
         return ""
+
+
+def _annotations(entry: Json) -> Json:
+    found = entry.get("annotations")
+    return found if isinstance(found, dict) else {}
 
 
 def no_platform(name: str, lacking: Sequence[str], offered: Mapping[str, Any]) -> str:

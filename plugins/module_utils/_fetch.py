@@ -12,24 +12,21 @@ images that are whole get a name in the store and an entry in the lock.
 from __future__ import annotations
 
 import os
-import threading
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fleet.images.plugins.module_utils._documents import (
-    Json,
-    best,
-    choose,
-    descriptor,
-    diff_ids,
-    parse_object,
-    read_layers,
+from ansible_collections.fleet.images.plugins.module_utils._job import (
+    Job,
+    Received,
+    Task,
+    plan_jobs,
+    read_lock,
 )
-from ansible_collections.fleet.images.plugins.module_utils._known import known, layers_of
+from ansible_collections.fleet.images.plugins.module_utils._known import known
 from ansible_collections.fleet.images.plugins.module_utils._layout import (
     IMAGE_NAME,
     BlobWriter,
@@ -39,111 +36,20 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
 )
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Blob,
-    Layer,
     Lock,
     LockedImage,
     LockError,
-    PlatformImage,
     dump,
     dumps,
-    loads,
 )
-from ansible_collections.fleet.images.plugins.module_utils._reference import (
-    ImageSpec,
-    InvalidReference,
-    parse,
-    platform_of,
-)
+from ansible_collections.fleet.images.plugins.module_utils._reference import InvalidReference
 from ansible_collections.fleet.images.plugins.module_utils._registry import (
-    INDEXES,
     Registry,
     RegistryError,
-    media_type_of,
 )
+from ansible_collections.fleet.images.plugins.module_utils._resolve import Resolver
 
-# Configs hold history and labels: some kB. Layout.read takes no more either.
-_CONFIG_LIMIT = 16 << 20
 _FAILURES = (RegistryError, LayoutError, LockError, InvalidReference)
-
-
-@dataclass(frozen=True)
-class Task:
-    """What one run is asked for.
-
-    `specs`: the wanted images; none means all of the lock. `lock` pins, and so does the file
-    `lock_path`, which is written as well. `platform`: for images that name none of their own;
-    None means the lock's platforms, and `own_platform` for an image that no lock has.
-    `parallel`: blobs at a time. `dry_run`: read from registries, write nothing.
-    """
-
-    store: str
-    own_platform: str
-    specs: Sequence[ImageSpec] = ()
-    lock: Lock = field(default_factory=dict)
-    lock_path: str | None = None
-    update: bool = False
-    platform: str | None = None
-    parallel: int = 4
-    dry_run: bool = False
-
-
-@dataclass
-class Job:
-    """One wanted image, from its name to what became of it.
-
-    `digest`: what pins it, None where the tag is asked. `before`: the digest under its name in the
-    store. `lacks`: the store has not all of it. `bytes`: received for it, each blob counted for one
-    image only. `problems`: why it is not done.
-    """
-
-    spec: ImageSpec
-    platforms: tuple[str, ...]
-    digest: str | None
-    before: str | None
-    image: LockedImage | None = None
-    lacks: bool = False
-    bytes: int = 0
-    seconds: float = 0.0
-    attempts: int = 1
-    problems: list[str] = field(default_factory=list)
-
-    @property
-    def done(self) -> LockedImage | None:
-        """The image, if it is whole."""
-        return None if self.problems else self.image
-
-    @property
-    def action(self) -> str:
-        """`failed`, `fetched` (in a dry run: would be) or `none`."""
-        if self.problems or self.image is None:
-            return "failed"
-        moved = self.before != self.image.target.digest
-        return "fetched" if self.lacks or moved else "none"
-
-    @property
-    def reason(self) -> str:
-        """Why this action."""
-        if self.problems or self.image is None:
-            return "; ".join(dict.fromkeys(self.problems))
-        if self.before is None:
-            return "not in the store"
-        if self.before != self.image.target.digest:
-            return f"the store has this name with {self.before}"
-        return "not whole in the store" if self.lacks else "in the store"
-
-    def as_result(self) -> dict[str, Any]:
-        """The image's entry in the module's result."""
-        platforms = sorted(self.image.platforms.items()) if self.image else []
-        return {
-            "name": self.spec.key,
-            "id": platforms[0][1].config.digest if platforms else "",
-            "digest": self.image.target.digest if self.image else self.digest or "",
-            "action": self.action,
-            "reason": self.reason,
-            "bytes": self.bytes,
-            "seconds": round(self.seconds, 3),
-            "attempts": self.attempts,
-        }
 
 
 def run(task: Task, registry: Registry) -> dict[str, Any]:
@@ -155,7 +61,7 @@ def run(task: Task, registry: Registry) -> dict[str, Any]:
     start = time.monotonic()
     layout = Layout(task.store)
     filed = read_lock(task.lock_path)
-    jobs = _plan_jobs(task, {**filed, **task.lock}, layout)
+    jobs = plan_jobs(task, {**filed, **task.lock}, _names(layout))
     if not task.dry_run:
         layout.create()
     fetch = _Fetch(layout, registry, task)
@@ -168,7 +74,7 @@ def run(task: Task, registry: Registry) -> dict[str, Any]:
     written = task.lock_path is not None and dump(merged) != dump(filed)
     if written and task.lock_path and not task.dry_run:
         write_atomically(Path(os.path.realpath(task.lock_path)), dumps(merged).encode())
-    changed = recorded or written or fetch.received > 0
+    changed = recorded or written or bool(fetch.received.digests)
     if task.dry_run:
         changed = written or any(job.action == "fetched" for job in jobs)
     return {
@@ -184,46 +90,12 @@ def run(task: Task, registry: Registry) -> dict[str, Any]:
     }
 
 
-def read_lock(path: str | None) -> dict[str, LockedImage]:
-    """The lock in a file; an empty one where there is no file. Raises LockError, OSError."""
-    if path is None:
-        return {}
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return {}
-    except UnicodeDecodeError as error:
-        raise LockError(
-            f"{path}: the lock is no UTF-8 text; make it anew with image_fetch"
-        ) from error
-    try:
-        return loads(text)
-    except LockError as error:
-        raise LockError(f"{path}: {error}") from error
-
-
-def _plan_jobs(task: Task, pins: Lock, layout: Layout) -> list[Job]:
-    specs = task.specs
-    if not specs:
-        chosen = task.lock or pins
-        specs = [ImageSpec(parse(name), as_=image.as_) for name, image in chosen.items()]
-    if not specs:
-        raise LockError("no image is wanted: there are no images, and no lock that has any")
-    before = {
+def _names(layout: Layout) -> dict[str, str]:
+    """Name -> digest, as the store's index has them."""
+    return {
         str((entry.get("annotations") or {}).get(IMAGE_NAME)): str(entry["digest"])
         for entry in layout.names()
     }
-    return [_plan_job(task, spec, pins.get(spec.key), before.get(spec.key)) for spec in specs]
-
-
-def _plan_job(task: Task, spec: ImageSpec, locked: LockedImage | None, before: str | None) -> Job:
-    of_task = (task.platform,) if task.platform else ()
-    of_lock = tuple(locked.platforms) if locked else ()
-    platforms = spec.platforms or of_task or of_lock or (task.own_platform,)
-    pinned = locked.target.digest if locked and not task.update else None
-    if locked and not task.update and not spec.as_:
-        spec = replace(spec, as_=locked.as_)
-    return Job(spec, platforms, spec.reference.digest or pinned, before)
 
 
 class _Fetch:
@@ -233,13 +105,8 @@ class _Fetch:
         self._layout = layout
         self._registry = registry
         self._task = task
-        self._received: set[str] = set()
-        self._lock = threading.Lock()
-
-    @property
-    def received(self) -> int:
-        """How many blobs came from a registry."""
-        return len(self._received)
+        self.received = Received()
+        self._resolver = Resolver(layout, registry, task, self.received)
 
     def look(self, jobs: Sequence[Job]) -> None:
         """Resolves every image down to its layers; what fails is noted in its job."""
@@ -249,95 +116,41 @@ class _Fetch:
     def _look(self, job: Job) -> None:
         start, repeats = time.monotonic(), self._registry.repeats
         try:
-            job.image = self._resolve(job)
+            job.image = self._resolver.resolve(job)
         except _FAILURES as error:
-            job.problems.append(_about(job, error))
+            job.fail(error)
         except OSError as error:
-            job.problems.append(f"{job.spec.key}: {self._disk(error)}")
+            job.fail(self._disk(error))
         job.seconds += time.monotonic() - start
         job.attempts += self._registry.repeats - repeats
 
-    def _resolve(self, job: Job) -> LockedImage:
-        reference = job.spec.reference
-        digest = job.digest or self._registry.resolve(reference).digest
-        content, document = self._document(job, digest)
-        target = Blob(digest, len(content), media_type_of(str(reference), content))
-        if target.media_type in INDEXES:
-            chosen = choose(reference.pinned(digest).familiar, document, job.platforms)
-        else:
-            chosen = {"": target}
-        platforms = {}
-        for platform, manifest in chosen.items():
-            image = self._platform_image(job, manifest, platform)
-            platforms[image.platform] = image
-        best(job.spec.key, job.platforms, platforms)
-        return LockedImage(job.spec.key, target, platforms, job.spec.as_)
-
-    def _platform_image(self, job: Job, manifest: Blob, platform: str) -> PlatformImage:
-        """`platform`: as the index states it; '' where only the config tells."""
-        name = job.spec.key
-        content, document = self._document(job, manifest.digest)
-        own = Blob(manifest.digest, len(content), media_type_of(name, content))
-        blobs = read_layers(name, document)
-        config = descriptor(name, document.get("config"))
-        settings = parse_object(name, self._small_blob(job, config))
-        layers = tuple(
-            Layer(blob.digest, blob.size, blob.media_type, diff_id)
-            for blob, diff_id in zip(blobs, diff_ids(name, settings, len(blobs), config))
-        )
-        return PlatformImage(platform or platform_of(settings), own, config, layers)
-
-    def _document(self, job: Job, digest: str) -> tuple[bytes, Json]:
-        """An index or a manifest: from the store, else from the registry."""
-        if self._layout.has(digest):
-            content = self._layout.read(digest)
-        else:
-            content = self._registry.manifest(job.spec.reference, digest)
-            self._keep(job, digest, content)
-        return content, parse_object(job.spec.key, content)
-
-    def _small_blob(self, job: Job, blob: Blob) -> bytes:
-        if self._layout.has(blob.digest, blob.size):
-            return self._layout.read(blob.digest)
-        if blob.size > _CONFIG_LIMIT:
-            raise RegistryError(
-                f"{job.spec.key}: its config has {blob.size} bytes, wanted {_CONFIG_LIMIT} at most;"
-                " it is no image"
-            )
-        content = self._registry.read_blob(job.spec.reference, blob)
-        self._keep(job, blob.digest, content)
-        return content
-
-    def _keep(self, job: Job, digest: str, content: bytes) -> None:
-        job.lacks = True
-        with self._lock:
-            # Two images may have read the same document side by side: it counts once.
-            job.bytes += 0 if digest in self._received else len(content)
-            self._received.add(digest)
-        if not self._task.dry_run:
-            self._layout.put(content)
-
     def apply(self, jobs: Sequence[Job]) -> None:
-        """Fetches the layers that the store lacks, each once, largest first."""
-        missing: dict[str, Layer] = {}
+        """Fetches the blobs that the store lacks, each once, largest first."""
+        missing: dict[str, Blob] = {}
         users: dict[str, list[Job]] = {}
         for job in jobs:
-            for layer in layers_of(job.done):
-                if not self._layout.has(layer.digest, layer.size):
-                    job.lacks = True
-                    missing.setdefault(layer.digest, layer)
-                    users.setdefault(layer.digest, []).append(job)
-        order = sorted(missing.values(), key=lambda layer: -layer.size)
+            for digest, blob in self._lacking(job):
+                job.lacks = True
+                missing.setdefault(digest, blob)
+                users.setdefault(digest, []).append(job)
+        order = sorted(missing.values(), key=lambda blob: -blob.size)
         if self._task.dry_run:
-            for layer in order:
-                users[layer.digest][0].bytes += layer.size
-                self._received.add(layer.digest)
+            for blob in order:
+                self.received.add(users[blob.digest][0], blob.digest, blob.size)
             return
         with ThreadPoolExecutor(self._task.parallel) as pool:
-            list(pool.map(lambda layer: self._fetch_layer(layer, users[layer.digest]), order))
+            list(pool.map(lambda blob: self._fetch_blob(blob, users[blob.digest]), order))
 
-    def _fetch_layer(self, layer: Layer, users: Sequence[Job]) -> None:
-        """Takes the layer from the first image's repository that gives it."""
+    def _lacking(self, job: Job) -> list[tuple[str, Blob]]:
+        """What the store lacks of an image, aside of documents that were just read."""
+        return [
+            (digest, blob)
+            for digest, blob in (job.done.all_blobs if job.done else {}).items()
+            if digest not in self.received.digests and not self._layout.has(digest, blob.size)
+        ]
+
+    def _fetch_blob(self, blob: Blob, users: Sequence[Job]) -> None:
+        """Takes the blob from the first image's repository that gives it."""
         start, repeats = time.monotonic(), self._registry.repeats
         problems: list[str] = []
         sources: dict[str, Job] = {}
@@ -345,47 +158,43 @@ class _Fetch:
             sources.setdefault(user.spec.reference.name, user)
         for job in sources.values():
             try:
-                self._copy(job, layer)
+                self._copy(job, blob)
                 problems = []
                 break
             except _FAILURES as error:
                 problems.append(str(error))
             except OSError as error:
-                problems = [f"blob {layer.digest}: {self._disk(error)}"]
+                problems = [f"blob {blob.digest}: {self._disk(error)}"]
                 break
-        with self._lock:
+        with self.received.lock:
             users[0].seconds += time.monotonic() - start
             for user in users:
                 user.attempts += self._registry.repeats - repeats
-                user.problems.extend(_about(user, problem) for problem in problems)
+                for problem in problems:
+                    user.fail(problem)
 
-    def _copy(self, job: Job, layer: Layer, again: bool = False) -> None:
+    def _copy(self, job: Job, blob: Blob, again: bool = False) -> None:
         counted = None
         try:
-            with self._layout.writing(layer) as out:
+            with self._layout.writing(blob) as out:
                 counted = _Counted(out)
-                self._registry.copy_blob(job.spec.reference, layer, counted)
+                self._registry.copy_blob(job.spec.reference, blob, counted)
         except LayoutError:
             # What an earlier run left may be damaged, as by a power cut: it is forgotten now, and
             # the second time decides.
             if again or counted is None or not counted.took_up:
                 raise
-            self._copy(job, layer, again=True)
+            self._copy(job, blob, again=True)
         finally:
             if counted and counted.bytes:
-                with self._lock:
-                    job.bytes += counted.bytes
-                    self._received.add(layer.digest)
+                self.received.add(job, blob.digest, counted.bytes)
 
     def reused(self, lock: Lock) -> int:
         """Bytes of the images in this lock that did not have to be fetched, each blob once."""
         blobs = {
-            blob.digest: blob.size
-            for image in lock.values()
-            for platform in image.platforms
-            for blob in image.blobs(platform)
+            blob.digest: blob.size for image in lock.values() for blob in image.all_blobs.values()
         }
-        return sum(size for digest, size in blobs.items() if digest not in self._received)
+        return sum(size for one, size in blobs.items() if one not in self.received.digests)
 
     def _disk(self, error: OSError) -> str:
         return (
@@ -422,12 +231,6 @@ def _with_platforms(image: LockedImage, former: LockedImage | None) -> LockedIma
     if former is None or former.target.digest != image.target.digest:
         return image
     return replace(image, platforms={**former.platforms, **image.platforms})
-
-
-def _about(job: Job, problem: object) -> str:
-    """The problem as a sentence about this image; two images may share a blob's problem."""
-    text = str(problem)
-    return text if text.startswith(job.spec.reference.name) else f"{job.spec.key}: {text}"
 
 
 def _diff(jobs: Sequence[Job]) -> dict[str, dict[str, str]]:

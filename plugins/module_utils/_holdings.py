@@ -70,6 +70,8 @@ class Holdings:
         held = self._held_layers(image)
         metadata = (image.target, wanted.manifest, wanted.config)
         lacking = [*metadata, *(layer for layer in wanted.layers if layer.digest not in held)]
+        if self.store == CONTAINERD:
+            lacking += wanted.attestations  # A classic store has no place for them.
         return list({blob.digest: blob for blob in lacking}.values())
 
     def _held_layers(self, image: LockedImage) -> set[str]:

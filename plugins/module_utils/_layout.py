@@ -73,13 +73,16 @@ class Layout:
                 f"blob {digest}: wanted in the store {self.root}, not there; run image_fetch"
             ) from error
         if len(content) > limit or digest_of(content) != digest:
-            raise LayoutError(f"blob {digest}: {path} holds other content; remove it and fetch")
+            raise LayoutError(
+                f"blob {digest}: {path} holds other content; run image_fetch, it fetches the blob"
+                " anew"
+            )
         return content
 
-    def put(self, content: bytes) -> str:
-        """Keeps a small blob and returns its digest; one that is there is not written again."""
+    def put(self, content: bytes, anew: bool = False) -> str:
+        """Keeps a small blob and returns its digest; one that is there is only written `anew`."""
         digest = digest_of(content)
-        if not self.has(digest, len(content)):
+        if anew or not self.has(digest, len(content)):
             write_atomically(self.path(digest), content)
         return digest
 

@@ -120,7 +120,10 @@ class Loader:
                 )
         if self.before.store == CONTAINERD and not self.known:
             return ""  # The Engine's API names no layers: it is tried, and verified by state.
-        gone = [blob.digest for blob in plan.lacking if not self.archive.has(blob.digest)]
+        # An image runs without its attestations: a bundle may leave them out.
+        spared = {blob.digest for blob in wanted.attestations}
+        lacking = [blob.digest for blob in plan.lacking if blob.digest not in spared]
+        gone = [digest for digest in lacking if not self.archive.has(digest)]
         if not gone:
             return ""
         return (
@@ -133,8 +136,9 @@ class Loader:
         platform = self.before.platform
         images = [(outcome.plan.image, platform) for outcome in group]
         lacking = {blob.digest for outcome in group for blob in outcome.plan.lacking}
-        layers = {layer.digest for image, _on in images for layer in image.on(platform).layers}
-        held = frozenset(layers - lacking)
+        here = [image.on(platform) for image, _on in images]
+        blobs = {blob.digest for one in here for blob in (*one.layers, *one.attestations)}
+        held = frozenset(blobs - lacking)
         members = self.archive.nameless(images, held)
         started = time.monotonic()
         try:

@@ -12,9 +12,11 @@ A lock is a JSON object that the standard library reads anywhere:
         "platforms": {"linux/amd64": {
             "manifest": {"digest": "sha256:…", "media_type": "…", "size": 1234},
             "config": {"digest": "sha256:…", "media_type": "…", "size": 5678},
-            "layers": [{"digest": "sha256:…", "media_type": "…", "size": 9, "diff_id": "sha256:…"}]
+            "layers": [{"digest": "sha256:…", "media_type": "…", "size": 9, "diff_id": "sha256:…"}],
+            "attestations": [{"digest": "sha256:…", "media_type": "…", "size": 842}]
     }}}}}
 
+`attestations` are there where they were asked for: all blobs of them, manifests included.
 `digest` is what the tag named: an index, or the one manifest itself. Sizes are bytes.
 """
 
@@ -66,12 +68,17 @@ class Layer(Blob):
 
 @dataclass(frozen=True)
 class PlatformImage:
-    """What one platform's image is made of."""
+    """What one platform's image is made of.
+
+    `attestations`: the blobs of what the index has about it (provenance, SBOM), where they were
+    wanted: manifests, their configs and their layers.
+    """
 
     platform: str
     manifest: Blob
     config: Blob
     layers: tuple[Layer, ...]
+    attestations: tuple[Blob, ...] = ()
 
     @property
     def diff_ids(self) -> tuple[str, ...]:
@@ -122,6 +129,14 @@ class LockedImage:
         wanted: tuple[Blob, ...] = (self.target, image.manifest, image.config, *image.layers)
         return list({blob.digest: blob for blob in wanted}.values())
 
+    @property
+    def all_blobs(self) -> dict[str, Blob]:
+        """Every blob of every platform, by digest, attestations included."""
+        found = [self.target]
+        for image in self.platforms.values():
+            found += [image.manifest, image.config, *image.layers, *image.attestations]
+        return {blob.digest: blob for blob in found}
+
     def as_dict(self) -> dict[str, Any]:
         """The image as a lock keeps it."""
         entry: dict[str, Any] = {**self.target.as_dict(), "platforms": {}}
@@ -133,6 +148,9 @@ class LockedImage:
                 "config": image.config.as_dict(),
                 "layers": [layer.as_dict() for layer in image.layers],
             }
+            if image.attestations:
+                attestations = [blob.as_dict() for blob in image.attestations]
+                entry["platforms"][platform]["attestations"] = attestations
         return entry
 
 
@@ -202,6 +220,7 @@ def _load_image(name: str, entry: Mapping[str, Any]) -> LockedImage:
             _load_blob(image["manifest"]),
             _load_blob(image["config"]),
             tuple(_load_layers(image["layers"])),
+            tuple(_load_blob(blob) for blob in image.get("attestations") or ()),
         )
     as_ = parse(entry["as"]) if entry.get("as") else None
     return LockedImage(name, _load_blob(entry), platforms, as_)

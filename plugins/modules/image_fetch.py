@@ -53,6 +53,13 @@ options:
       - The platform for images that name none, such as V(linux/arm64).
       - Defaults to the platforms that the lock has for the image, and to the platform of the host for a new one.
     type: str
+  attestations:
+    description:
+      - Whether to fetch what an index has about the wanted platforms, such as provenance and a list of contents.
+      - The lock then has it, and Engines with the containerd store get it with the image. Engines with the classic store
+        have no place for it.
+    type: bool
+    default: false
   parallel:
     description:
       - How many blobs to fetch at a time.
@@ -222,6 +229,7 @@ def task_from(module: AnsibleModule) -> _fetch.Task:
         lock_path=params["lock_path"],
         update=params["update"],
         platform=_reference.parse_platform(wanted) if wanted else None,
+        attestations=params["attestations"],
         parallel=max(1, params["parallel"]),
         dry_run=module.check_mode,
     )
@@ -237,6 +245,7 @@ def main() -> None:
             "lock_path": {"type": "path"},
             "update": {"type": "bool", "default": False},
             "platform": {"type": "str"},
+            "attestations": {"type": "bool", "default": False},
             "parallel": {"type": "int", "default": 4},
             "retries": {"type": "int", "default": 3},
             **registry_arguments(),

@@ -149,13 +149,23 @@ class Store:
         content = {"schemaVersion": 2, "mediaType": INDEX, "manifests": entries}
         return LockedImage(str(parse(name)), self.put(to_json(content), INDEX), platforms)
 
+    def attested(self, image: LockedImage, platform: str = AMD64) -> LockedImage:
+        """The image with one attestation of this platform, as a lock has it."""
+        statement = self.put(to_json({"about": image.name}), "application/vnd.in-toto+json")
+        config = self.put(to_json({"os": "unknown", "architecture": "unknown"}), CONFIG)
+        content = {"config": descriptor(config), "layers": [descriptor(statement)]}
+        manifest = self.put(to_json(content), MANIFEST)
+        here = replace(image.platforms[platform], attestations=(manifest, config, statement))
+        return replace(image, platforms={**image.platforms, platform: here})
+
     def bundle(
         self, path: Path, *images: LockedImage, without: Sequence[str] = (), platform: str = AMD64
     ) -> Path:
         """A bundle of these images; `without` names digests of layers that are left out."""
         wanted = [(image, platform) for image in images]
-        layers = {one.digest for image, _on in wanted for one in image.on(platform).layers}
-        include = frozenset(layers - set(without))
+        images_here = [image.on(platform) for image, _on in wanted]
+        blobs = {blob.digest for one in images_here for blob in (*one.layers, *one.attestations)}
+        include = frozenset(blobs - set(without))
         _bundle.write(path, _bundle.members(self.layout, wanted, include))
         return path
 

@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from registry_stub import OCI_INDEX, OCI_MANIFEST, RegistryStub, digest_of, layer_of
 
-from ansible_collections.fleet.images.plugins.module_utils import _fetch, _lock
+from ansible_collections.fleet.images.plugins.module_utils import _documents, _fetch, _lock
 from ansible_collections.fleet.images.plugins.module_utils._layout import (
     Layout,
     LayoutError,
@@ -187,6 +187,66 @@ def test_a_lower_variant_where_there_is_no_better_one(
     assert list(fetch(*both)["lock"]["images"][names[1]]["platforms"]) == ["linux/arm/v6"]
     refused = fetch(names[1], platform="linux/amd64")
     assert "wanted for linux/amd64, the registry has it for linux/arm/v5" in refused["msg"]
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_attestations_come_along_where_they_are_wanted(
+    stub: RegistryStub, fetch: Callable[..., Json], store: Path, wanted: bool
+) -> None:
+    stub.add_index("web:1", {"linux/amd64": ["a"], "linux/arm64": ["b"]})
+    name = f"{stub.name}/web:1"
+    planned = fetch(name, check=True, attestations=wanted)
+    created = fetch(name, attestations=wanted)
+    assert (planned["lock"], planned["bytes_fetched"]) == (
+        created["lock"],
+        created["bytes_fetched"],
+    )
+    (locked,) = created["lock"]["images"][name]["platforms"].values()
+    index = json.loads(stub.content[created["lock"]["images"][name]["digest"]])
+    (about,) = [
+        entry["digest"]
+        for entry in index["manifests"]
+        if entry.get("annotations", {}).get("vnd.docker.reference.digest")
+        == locked["manifest"]["digest"]
+    ]
+    if not wanted:
+        assert "attestations" not in locked and not Layout(store).has(about)
+        return
+    manifest = json.loads(stub.content[about])
+    blobs = [about, manifest["config"]["digest"], *(one["digest"] for one in manifest["layers"])]
+    assert [blob["digest"] for blob in locked["attestations"]] == blobs
+    assert all(Layout(store).has(blob["digest"], blob["size"]) for blob in locked["attestations"])
+    again = fetch(name, attestations=True)
+    assert not again["changed"] and again["bytes_reused"] == created["bytes_fetched"]
+    Layout(store).path(blobs[-1]).unlink()
+    assert one(fetch(name, attestations=True))["reason"] == "not whole in the store"
+    check_store(store)
+
+
+def test_an_image_without_attestations(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+    stub.add_image("web:1", ["a"])
+    name = f"{stub.name}/web:1"
+    assert fetch(name, attestations=True)["lock"] == fetch(name)["lock"]
+
+
+def test_a_damaged_document_is_fetched_anew(
+    stub: RegistryStub, fetch: Callable[..., Json], store: Path
+) -> None:
+    index = stub.add_index("web:1", {"linux/amd64": ["a"]})
+    name = f"{stub.name}/web:1"
+    locked = fetch(name)["lock"]
+    config = locked["images"][name]["platforms"]["linux/amd64"]["config"]["digest"]
+    before = files(store)
+    for digest in (index["digest"], config):
+        path = Layout(store).path(digest)
+        path.write_bytes(bytes(path.stat().st_size))
+        damaged = files(store)
+        planned = fetch(lock=locked, check=True)
+        assert planned["changed"] and files(store) == damaged
+        mended = fetch(lock=locked)
+        assert one(planned)["reason"] == one(mended)["reason"] == f"damaged in the store: {digest}"
+        assert planned["bytes_fetched"] == mended["bytes_fetched"] == path.stat().st_size
+        assert files(store) == before
 
 
 def test_the_store_may_be_taken_for_any_oci_layout(
@@ -575,13 +635,13 @@ def test_choose_takes_exact_platforms_and_no_attestations() -> None:
             entry({"os": "!", "architecture": "?"}, "8"),
         ]
     }
-    chosen = _fetch.choose("a:1", index, ["linux/amd64", "linux/arm/v7"])
+    chosen = _documents.choose("a:1", index, ["linux/amd64", "linux/arm/v7"])
     assert {name: blob.digest[7] for name, blob in chosen.items()} == {
         "linux/amd64": "5",
         "linux/arm/v7": "7",
     }
     with pytest.raises(RegistryError, match="wanted for linux/386, the registry has it for l"):
-        _fetch.choose("a:1", index, ["linux/386"])
+        _documents.choose("a:1", index, ["linux/386"])
 
 
 values = st.recursive(
@@ -604,8 +664,8 @@ values = st.recursive(
 def test_any_document_is_taken_or_told(document: Any) -> None:
     index = document if isinstance(document, dict) else {"manifests": document, "layers": document}
     for work in (
-        lambda: _fetch.choose("a:1", index, ["linux/amd64"]),
-        lambda: _fetch.read_layers("a:1", index),
+        lambda: _documents.choose("a:1", index, ["linux/amd64"]),
+        lambda: _documents.read_layers("a:1", index),
     ):
         try:
             work()

@@ -206,6 +206,15 @@ def test_who_holds_more_lacks_no_more(
     assert plan(as_lock(wanted), many).bytes <= plan(as_lock(wanted), few).bytes
 
 
+def test_attestations_travel_with_an_image_to_a_containerd_store() -> None:
+    plain = locked("app:1", ["a"])
+    here = replace(plain.on(AMD64), attestations=(blob("attestation"),))
+    image = replace(plain, platforms={AMD64: here})
+    assert blob("attestation") in containerd().lacking(image)
+    assert containerd(image).lacking(image) == [], "an image that is there needs no load for them"
+    assert classic().lacking(image) == classic().lacking(plain)
+
+
 def test_an_image_that_cannot_be_planned_holds_back_no_other() -> None:
     other = locked("other:1", ["a"])
     other = replace(other, platforms={ARM64: replace(other.on(AMD64), platform=ARM64)})

@@ -414,6 +414,21 @@ def test_a_thin_bundle_for_another_host(stub: EngineStub, store: Store, tmp_path
     assert not report(run.outcomes, run.before)["changed"]
 
 
+@pytest.mark.parametrize("carried", [True, False])
+def test_attestations_go_where_there_is_a_place_for_them(
+    stub: EngineStub, store: Store, tmp_path: Path, carried: bool
+) -> None:
+    web = store.attested(store.index("web:1", amd64=["c"], arm64=["z"]))
+    attestations = {blob.digest for blob in web.on(AMD64).attestations}
+    without = () if carried else tuple(attestations)
+    bundle = store.bundle(tmp_path / "b.tar", web, without=without)
+    assert {one for one in attestations if read([bundle]).has(one)} == attestations - set(without)
+    run = Run(stub, bundle, web, known=store.known(web))
+    assert run.errors == {}
+    wanted = attestations if carried and not stub.classic else set()
+    assert sent_blobs(stub) & attestations == wanted
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "classic"])
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_thin_bundle_is_tried_where_nothing_is_known(

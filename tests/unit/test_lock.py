@@ -84,6 +84,16 @@ def test_images_of_a_lock() -> None:
     assert len(around.blobs(AMD64)) == 4
 
 
+def test_attestations_are_kept_only_where_there_are_any() -> None:
+    image = locked("app:1", ["a"])
+    assert "attestations" not in json.dumps(image.as_dict())
+    here = replace(image.on(AMD64), attestations=(blob("attestation"), blob("statement")))
+    attested = replace(image, platforms={AMD64: here})
+    assert _lock.load(_lock.dump(as_lock(attested))) == as_lock(attested)
+    wanted = {*image.all_blobs, blob("attestation").digest, blob("statement").digest}
+    assert set(attested.all_blobs) == wanted
+
+
 def test_a_platform_that_the_lock_lacks() -> None:
     with pytest.raises(LockError, match=r"app:1: wanted for linux/arm64, the lock has linux/amd64"):
         locked("app:1", ["a"]).on(ARM64)
