@@ -20,7 +20,8 @@ RECIPE_LABEL = "fleet-images.recipe"
 # more than Docker's default set; never SYS_RESOURCE, which the machine itself may lack
 _CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYSLOG", "IPC_LOCK")
 _UNCONFINED = ("seccomp=unconfined", "apparmor=unconfined", "systempaths=unconfined")
-_ENGINE_OPTIONS = (
+# What a container needs to run an Engine of its own.
+ENGINE_OPTIONS = (
     *(f"--cap-add={name}" for name in _CAPABILITIES),
     *(f"--security-opt={option}" for option in _UNCONFINED),
     *("--cgroupns=host", "--volume=/sys/fs/cgroup:/sys/fs/cgroup:rw"),
@@ -58,7 +59,7 @@ def ensure(engine: Engine, fleet: Fleet, host: Host, contents: Path) -> None:
     started is unfinished.
     """
     files = _files(fleet, host)
-    recipe = _recipe(fleet, host, files)
+    recipe = _recipe(fleet, host, files, contents)
     seen = look(engine, fleet, host)
     if seen and (seen.recipe != recipe or seen.state in ("created", "dead", "removing")):
         remove(engine, [fleet.container(host)])
@@ -129,13 +130,14 @@ def _options(fleet: Fleet, host: Host, recipe: str) -> list[str]:
     if host.name == "registry":
         options.append(f"--network-alias={REGISTRY_NAME}")
     if host.is_node:
-        options += _ENGINE_OPTIONS
+        options += ENGINE_OPTIONS
     return [*options, host.recipe.image, "/usr/local/bin/fleet-entry"]
 
 
-def _recipe(fleet: Fleet, host: Host, files: dict[str, Member]) -> str:
+def _recipe(fleet: Fleet, host: Host, files: dict[str, Member], contents: Path) -> str:
     digests = {name: sha256(member.content).hexdigest() for name, member in files.items()}
-    return key_of(_options(fleet, host, ""), host.places, sorted(digests.items()))
+    held = contents.name if host.name == "registry" else ""
+    return key_of(_options(fleet, host, ""), host.places, held, sorted(digests.items()))
 
 
 def _files(fleet: Fleet, host: Host) -> dict[str, Member]:

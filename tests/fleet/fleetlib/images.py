@@ -1,4 +1,4 @@
-"""The images that the registry holds: two real services and one heavy image, two versions each.
+"""Images that the registry holds: two real services, a heavy image, stand-ins for ARM variants.
 
 Both services stand on one base layer, and their versions differ in a small top layer only: that
 is what an update looks like.
@@ -16,12 +16,14 @@ from .console import step
 from .layers import Layer, Member
 from .outer_engine import Engine
 from .pusher import DOCKER, OCI, Image, Pusher
-from .recipes import BASE
+from .recipes import BASE, Recipe
 from .rootfs import tarball
 
 CONTENT_VERSION = 1
 VERSIONS = ("1", "2")
 CREATED = {"1": "2026-01-15T00:00:00Z", "2": "2026-02-15T00:00:00Z"}
+# Registries call arm64 "v8" or give it no variant; nginx has the one, this the other.
+ARM = (("arm", "v6"), ("arm", "v7"), ("arm64", "v8"))
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _PREPARE = r"""
@@ -97,6 +99,7 @@ def push_all(engine: Engine, registry: Pusher, work: Path) -> None:
             _push_nginx(registry, [base, nginx], version, work)
             _push_postgres(registry, [base, postgres], version, work)
             _push_big(registry, heavy, version, work)
+        _push_arm(registry, work)
 
 
 def _push_nginx(registry: Pusher, below: list[Layer], version: str, work: Path) -> None:
@@ -135,6 +138,18 @@ def _push_big(registry: Pusher, below: list[Layer], version: str, work: Path) ->
     registry.tag("shop/big", version, registry.image("shop/big", image, DOCKER))
 
 
+def _push_arm(registry: Pusher, work: Path) -> None:
+    """An index of variants, each a tiny stand-in with a config and a layer of its own."""
+    manifests = []
+    for architecture, variant in ARM:
+        note = Member(f"stand-in for {architecture} {variant}\n".encode())
+        layer = _layer({"stand-in": note}, f"arm-{architecture}-{variant}", work)
+        command = {"Cmd": ["/stand-in", variant]}
+        image = Image([layer], CREATED["1"], command, architecture, variant)
+        manifests.append(registry.image("shop/arm", image, OCI))
+    registry.tag("shop/arm", "1", registry.index("shop/arm", manifests))
+
+
 def _big_layers(work: Path) -> list[Layer]:
     tars = (layers.big_layer(n, work / f"big-{n}.tar") for n in range(layers.BIG_LAYERS))
     return [layers.compress(tar) for tar in tars]
@@ -159,7 +174,7 @@ def _installed(engine: Engine, service: Service, name: str, work: Path) -> Path:
     engine.docker("rm", "-fv", container, check=False)
     try:
         engine.docker(
-            *("run", "--name", container, "--network", "host", *_mounts(work)),
+            *("run", "--name", container, "--network", "host", *lend_mirror(work, BASE)),
             *(BASE.image, "sh", "-c", _PREPARE, "sh", *service.packages),
             timeout=900,
         )
@@ -171,10 +186,11 @@ def _installed(engine: Engine, service: Service, name: str, work: Path) -> Path:
     return layers.last_layer_of_archive(archive, work / f"{name}.tar")
 
 
-def _mounts(work: Path) -> list[str]:
-    """Lend apt this machine's way to the mirror; nothing of it stays in the layer."""
-    sources = work / "sources.list"
-    sources.write_text(f"deb {mirror.debian_mirror()} {BASE.suite} main\n")
+def lend_mirror(work: Path, recipe: Recipe) -> list[str]:
+    """Lend apt in a container this machine's way to the mirror; nothing of it stays there."""
+    sources = work / f"{recipe.suite}.list"
+    lenient = "[check-valid-until=no] " if recipe.outdated_release else ""
+    sources.write_text(f"deb {lenient}{mirror.debian_mirror()} {recipe.suite} main\n")
     mounts = ["-v", f"{sources}:/etc/apt/sources.list:ro"]
     mounts += ["-e", "FLEET_APT_OPTIONS=" + "\n".join(mirror.apt_options())]
     if mirror.debian_mirror().startswith("https"):

@@ -107,6 +107,7 @@ def stop() -> bool:
                 raise FleetError(f"The outer Engine (process {pid}) does not end; see {_log()}.")
             time.sleep(0.2)
     traces.remove(BEFORE)
+    traces.remove_handlers()
     for mount in (RUN_DIR / "exec" / "netns").glob("*"):
         run(["umount", mount], check=False)
     shutil.rmtree(RUN_DIR, ignore_errors=True)

@@ -41,6 +41,13 @@ class Image:
     created: str
     config: dict[str, Any] = field(default_factory=dict)
     architecture: str = "amd64"
+    variant: str = ""
+
+    @property
+    def platform(self) -> dict[str, str]:
+        """As an index and the configuration name it."""
+        variant = {"variant": self.variant} if self.variant else {}
+        return {"architecture": self.architecture, "os": "linux", **variant}
 
     def config_blob(self) -> bytes:
         """The image configuration; its digest is the image ID on a classic store."""
@@ -49,8 +56,7 @@ class Image:
         ]
         return _json(
             {
-                "architecture": self.architecture,
-                "os": "linux",
+                **self.platform,
                 "created": self.created,
                 "config": self.config,
                 "rootfs": {"type": "layers", "diff_ids": [x.diff_id for x in self.layers]},
@@ -81,7 +87,7 @@ class Pusher:
             ],
         }
         descriptor = self._manifest(repository, _json(manifest), media_type)
-        return {**descriptor, "platform": {"architecture": image.architecture, "os": "linux"}}
+        return {**descriptor, "platform": image.platform}
 
     def tag(self, repository: str, tag: str, descriptor: dict[str, Any]) -> None:
         """Give a manifest that is already there a tag."""

@@ -5,14 +5,15 @@ from __future__ import annotations
 import shutil
 import socket
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import mkdtemp
 
-from . import images, layers, pusher
+from . import images, layers, pusher, tool
 from .console import FleetError, step, wait_until
 from .outer_engine import Engine
 from .places import HOST_FILES, cache_dir, key_of
-from .recipes import BASE, REGISTRY
+from .recipes import BASE, ENGINE28, REGISTRY
 
 CONTAINER = "fleet-build-registry"
 PLACE = "/var/lib/registry"  # as in hostfiles/registry-*.yml
@@ -21,8 +22,9 @@ READY_SECONDS = 30
 
 def tarball() -> Path:
     """The cached storage; its key is everything that the content is made from."""
-    sources = [Path(module.__file__ or "").read_text() for module in (images, layers, pusher)]
-    return cache_dir("storage") / f"registry-{key_of(BASE.key, *sources)}.tar"
+    modules = (Path(module.__file__ or "") for module in (images, layers, pusher, tool))
+    sources = [path.read_text() for path in (*modules, *sorted(tool.FILES.iterdir()))]
+    return cache_dir("storage") / f"registry-{key_of(BASE.key, ENGINE28.key, *sources)}.tar"
 
 
 def ensure(engine: Engine) -> Path:
@@ -33,8 +35,11 @@ def ensure(engine: Engine) -> Path:
     work = Path(mkdtemp(prefix="storage-", dir=cache_dir("unfinished")))
     engine.docker("rm", "-fv", CONTAINER, check=False)
     try:
-        registry = _start(engine)
-        images.push_all(engine, registry, work)
+        address = _start(engine)
+        with ThreadPoolExecutor(1) as pool:
+            built = pool.submit(tool.push, engine, address, work)
+            images.push_all(engine, pusher.Pusher(address), work)
+            built.result()
         with step("kept the registry's contents"):
             engine.docker("stop", "-t", "5", CONTAINER)
             _keep(engine, work / "registry.tar", final)
@@ -54,8 +59,8 @@ def answers(address: str) -> bool:
         return getattr(error, "code", None) == 401
 
 
-def _start(engine: Engine) -> pusher.Pusher:
-    """A registry on the loopback of this machine, only while the content is made."""
+def _start(engine: Engine) -> str:
+    """The address of a registry on the loopback of this machine, only while the content is made."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     config = "/etc/fleet-registry.yml"
@@ -67,7 +72,7 @@ def _start(engine: Engine) -> pusher.Pusher:
     engine.docker("cp", HOST_FILES / "registry-open.yml", f"{CONTAINER}:{config}")
     engine.docker("start", CONTAINER)
     wait_until("The registry for the contents", lambda: answers(address), READY_SECONDS)
-    return pusher.Pusher(address)
+    return address
 
 
 def _keep(engine: Engine, part: Path, final: Path) -> None:

@@ -2,6 +2,7 @@
 
 An Engine makes the bridge docker0 and chains of packet filter rules, lets the kernel forward and
 forbids forwarding by default; it takes none of that back. What was there before it stays.
+A build for other processors gives the kernel a handler for their programs (files/tool/build).
 """
 
 from __future__ import annotations
@@ -46,6 +47,16 @@ def remove(file: Path) -> None:
         run(["ip", "link", "delete", BRIDGE], check=False)
     with contextlib.suppress(OSError):
         _FORWARD.write_text(before["forward"])
+
+
+def remove_handlers() -> None:
+    """What a killed build left with the kernel; the mount is gone again with its namespace."""
+    place = "/proc/sys/fs/binfmt_misc"
+    script = (
+        f"mount -t binfmt_misc binfmt_misc {place}; "
+        f"for one in {place}/fleet-*; do echo -1 >$one; done"
+    )
+    run(["unshare", "--mount", "--propagation", "private", "sh", "-c", script], check=False)
 
 
 def _rules(table: str) -> list[str]:
