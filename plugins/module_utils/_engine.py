@@ -18,6 +18,7 @@ from ansible_collections.fleet.images.plugins.module_utils import _holdings, _st
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     Reference,
     parse_platform,
+    platform_of,
 )
 from ansible_collections.fleet.images.plugins.module_utils._sdk import import_requests, import_sdk
 
@@ -161,6 +162,19 @@ class Engine:
             return _holdings.read_classic(platform, images, found.values())
         return _holdings.read_old_containerd(platform, images, found, known)
 
+    def platforms(self) -> dict[str, list[str]] | None:
+        """Image ID -> the platforms that are there whole; None where the Engine does not tell."""
+        if self.facts.store == _holdings.CLASSIC or not self.tells_manifests:
+            return None
+        return {
+            image["Id"]: [
+                platform_of(one["ImageData"]["Platform"])
+                for one in image.get("Manifests") or ()
+                if one.get("Kind") == "image" and one.get("Available")
+            ]
+            for image in self._get("/images/json", all=1, manifests=1)
+        }
+
     def inspect(self, image_id: str) -> Mapping[str, Any] | None:
         """One image as the Engine describes it, None where it has no such image."""
         with self._asking(f"image {image_id}"):
@@ -188,6 +202,20 @@ class Engine:
             )
             api._raise_for_status(answer)
             return _stream.read(answer.iter_content(1 << 16))
+
+    def export(self, image_ids: Sequence[str], stall_timeout: int) -> Iterator[bytes]:
+        """One archive of these images, in pieces of at most 1 MiB, over a connection of its own.
+
+        `stall_timeout` in seconds limits the silence: a classic store copies all the images before
+        it sends the first byte. An error in the middle may stand as a text in the archive.
+        Raises EngineError.
+        """
+        api = self._connect(stall_timeout)
+        with contextlib.closing(api), self._asking("an export"):
+            names = {"names": list(image_ids)}
+            answer = api._get(api._url("/images/get"), params=names, stream=True)
+            api._raise_for_status(answer)
+            yield from answer.iter_content(1 << 20)
 
     def tag(self, image_id: str, reference: Reference) -> None:
         """Makes the reference (with a tag) name this image; raises EngineError."""

@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 PART_SIZE = 64 << 20
 CHUNK = 1 << 20
@@ -61,7 +61,7 @@ def cut(path: Path, part_size: int = PART_SIZE) -> tuple[list[Part], str]:
     return parts, whole.hexdigest()
 
 
-def pieces(file: BinaryIO | io.RawIOBase, length: int) -> Iterator[bytes]:
+def pieces(file: IO[bytes] | io.RawIOBase, length: int) -> Iterator[bytes]:
     """`length` bytes from where the file stands, at most 1 MiB at a time; fewer if it ends."""
     while length > 0:
         chunk = file.read(min(CHUNK, length))

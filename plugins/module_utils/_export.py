@@ -1,0 +1,420 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Images of an Engine into the store, by its export stream, each blob once.
+
+Both shapes of `docker save` are read, in one pass: that of before Engine 25 (`<id>/layer.tar` and
+`<config>.json`) and the OCI layout since. What the export names is known beforehand from the
+Engine's inspection: on a classic store the config and the diff IDs, on a containerd store the
+manifest or index. So its own indexes are not needed, and an export without its layers is noticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import tarfile
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import IO, Any
+
+from ansible_collections.fleet.images.plugins.module_utils import _diff_ids, _gzip, _holdings
+from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
+from ansible_collections.fleet.images.plugins.module_utils._layout import (
+    Layout,
+    LayoutError,
+    to_json,
+)
+from ansible_collections.fleet.images.plugins.module_utils._lock import (
+    Blob,
+    Layer,
+    LockedImage,
+    PlatformImage,
+)
+from ansible_collections.fleet.images.plugins.module_utils._reference import (
+    InvalidReference,
+    Reference,
+    check_digest,
+    platform_of,
+    runnable,
+)
+from ansible_collections.fleet.images.plugins.module_utils._shelf import Lacking, Shelf, place
+
+# Seconds of silence; a classic store copies all the images before it sends the first byte.
+STALL = 600
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+INDEX = "application/vnd.oci.image.index.v1+json"
+CONFIG = "application/vnd.oci.image.config.v1+json"
+_BLOB = re.compile(r"(?:\./)?(?:blobs/sha256/)?([0-9a-f]{64})(?:\.json)?\Z")
+_TOLD = re.compile(rb'\{"errorDetail".*\}', re.DOTALL)
+_LAST = 8 << 10
+_LARGEST_CONFIG = 4 << 20
+# What a document raises that is not what it should be.
+_WRONG = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, LayoutError)
+
+# After a fetch from a registry, so that an Engine's layers are not compressed again.
+note = _diff_ids.note
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An image of the Engine: its key in the lock, its name there, and for which platforms.
+
+    Without platforms: for the Engine's own.
+    """
+
+    key: str
+    reference: Reference
+    platforms: tuple[str, ...] = ()
+    as_: Reference | None = None
+
+
+@dataclass
+class Taken:
+    """What came of one image. `problem` is '' where it is whole.
+
+    `lacked`: the store had not all of it, so that it was exported (in a dry run: was looked at).
+    `bytes` were written to the store for it, in `seconds`.
+    """
+
+    image: LockedImage | None = None
+    lacked: bool = False
+    bytes: int = 0
+    seconds: float = 0.0
+    problem: str = ""
+
+
+class _Unfit(Exception):
+    """The Engine has the image for other platforms."""
+
+
+@dataclass
+class _Job:
+    wanted: Wanted
+    platforms: tuple[str, ...]
+    inspected: Mapping[str, Any] = field(default_factory=dict)
+    taken: Taken = field(default_factory=Taken)
+
+    @property
+    def id(self) -> str:
+        """The Engine's ID: the digest of the config, or of the manifest or index."""
+        return str(self.inspected["Id"])
+
+    @property
+    def diff_ids(self) -> list[str]:
+        """The diff IDs of the Engine's own platform."""
+        return list((self.inspected.get("RootFS") or {}).get("Layers") or ())
+
+    def fail(self, problem: str) -> None:
+        self.taken.problem = f"{self.wanted.key}: {problem}"
+
+
+def take(
+    engine: Engine, layout: Layout, wanted: Sequence[Wanted], dry_run: bool = False
+) -> dict[str, Taken]:
+    """Brings these images into the store; what came of each, by its key.
+
+    One export for all that the store lacks, none where it has everything. An image with a problem
+    holds back no other. A dry run writes nothing and tells the same. Raises OSError where the
+    store cannot be written.
+    """
+    jobs = [_Job(one, one.platforms or (engine.facts.platform,)) for one in wanted]
+    with place(layout, dry_run) as beside, _gzip.pool() as threads:
+        intake = _Intake(engine, Shelf(layout, beside, threads))
+        for job in jobs:
+            with _timed(job):
+                intake.look(job)
+        lacking = [job for job in jobs if job.taken.lacked]
+        if lacking:
+            intake.export(lacking)
+    for job in jobs:
+        if job.taken.image and not dry_run:
+            note(layout, job.taken.image)
+    return {job.wanted.key: job.taken for job in jobs}
+
+
+@contextlib.contextmanager
+def _timed(job: _Job) -> Iterator[None]:
+    start = time.monotonic()
+    yield
+    job.taken.seconds += time.monotonic() - start
+
+
+class _Intake:
+    """One run: looks at all images, then reads one export of those that the store lacks."""
+
+    def __init__(self, engine: Engine, shelf: Shelf) -> None:
+        self._engine = engine
+        self._shelf = shelf
+        self._classic = engine.facts.store == _holdings.CLASSIC
+        self._platforms = engine.platforms()
+        self._counted: set[str] = set()
+
+    def look(self, job: _Job) -> None:
+        """Finds the image in the Engine, and in the store if it has all of it."""
+        reference = job.wanted.reference
+        name = reference.tagged if reference.tag else str(reference)
+        try:
+            found = self._engine.inspect(name)
+        except EngineError as error:
+            return job.fail(str(error))
+        if found is None:
+            return job.fail(
+                f"wanted from the Engine at {self._engine.host}, which has no such image; pull or"
+                " load it there, or correct the name"
+            )
+        job.inspected = found
+        problem = self._unfit(job)
+        if problem:
+            return job.fail(problem)
+        try:
+            self._finish(job)
+        except _Unfit as unfit:
+            job.fail(str(unfit))
+        except (Lacking, *_WRONG):
+            job.taken.lacked = True
+
+    def _unfit(self, job: _Job) -> str:
+        """Why the image that the Engine has is not the wanted one; '' where it may be."""
+        digest = job.wanted.reference.digest
+        if digest and digest not in (job.id, *_repo_digests(job)):
+            return (
+                f"wanted with digest {digest}, the Engine has it with {job.id}; pull or load that"
+                " one there"
+            )
+        if self._classic:
+            there = [_platform(job.inspected)]
+        elif self._platforms is not None:
+            there = self._platforms.get(job.id, [])
+        else:
+            return ""
+        lacking = [one for one in job.platforms if not set(runnable(one)) & set(there)]
+        return _no_platform(lacking, there) if lacking else ""
+
+    def export(self, jobs: Sequence[_Job]) -> None:
+        """Reads one export of these images, and finishes each of which all came."""
+        start = time.monotonic()
+        if self._classic:
+            # The names of the tars in the newer shape, and what to look for in the older one.
+            wanted = {diff_id for job in jobs for diff_id in job.diff_ids}
+        else:
+            wanted = set()
+        source = _Source(self._engine.export(list(dict.fromkeys(j.id for j in jobs)), STALL))
+        broken = ""
+        with contextlib.closing(source):
+            try:
+                self._receive(source, wanted)
+            except (tarfile.TarError, EngineError, ValueError) as error:
+                broken = " ".join(str(error).split())
+            broken = source.told() or broken
+        for job in jobs:
+            self._judge(job, broken)
+            job.taken.seconds += time.monotonic() - start
+
+    def _receive(self, source: _Source, diff_ids: set[str]) -> None:
+        with tarfile.open(fileobj=io.BufferedReader(source, 1 << 20), mode="r|") as tar:
+            for info in tar:
+                file = tar.extractfile(info) if info.isreg() else None
+                named = _BLOB.match(info.name)
+                if file is None:
+                    continue
+                if self._classic and info.name.endswith("/layer.tar"):
+                    self._old_layer(file, info.size, diff_ids)
+                elif named and f"sha256:{named[1]}" in diff_ids:
+                    self._layer(f"sha256:{named[1]}", file, info.size)
+                elif named and (not self._classic or info.size <= _LARGEST_CONFIG):
+                    self._shelf.bring_blob(f"sha256:{named[1]}", file, info.size)
+
+    def _layer(self, diff_id: str, file: IO[bytes], size: int) -> None:
+        try:
+            self._shelf.layer(diff_id)
+        except Lacking:
+            self._shelf.bring_layer(diff_id, file, size)
+
+    def _old_layer(self, file: IO[bytes], size: int, diff_ids: set[str]) -> None:
+        """A tar whose diff ID is known at its end: it is put down, since it may be known."""
+        with self._shelf.spooled(file, size) as (spooled, diff_id):
+            if diff_id in diff_ids:
+                self._layer(diff_id, spooled, size)
+
+    def _judge(self, job: _Job, broken: str) -> None:
+        try:
+            self._finish(job)
+        except _Unfit as unfit:
+            job.fail(str(unfit))
+        except Lacking as lacking:
+            why = f"broke ({broken}) before" if broken else "lacks"
+            job.fail(
+                f"wanted for {', '.join(job.platforms)}, the Engine's export {why} {lacking}; run it"
+                " again, or pull or load the image anew there"
+            )
+        except _WRONG as error:
+            job.fail(
+                f"the Engine's image is not whole ({type(error).__name__}: {error}); pull or load"
+                " it anew there"
+            )
+
+    def _finish(self, job: _Job) -> None:
+        """The image, from what the store has and what was brought.
+
+        Raises Lacking, _Unfit, and one of _WRONG where a document is not what it should be.
+        """
+        if self._classic:
+            target, platforms = self._from_classic(job)
+        else:
+            target, platforms = self._from_target(job, job.id)
+        image = LockedImage(job.wanted.key, target, platforms, job.wanted.as_)
+        blobs = [blob for platform in platforms for blob in image.blobs(platform)]
+        self._shelf.settle(blobs)
+        fresh = {blob.digest for blob in blobs} & set(self._shelf.written) - self._counted
+        self._counted |= fresh
+        job.taken.bytes = sum(self._shelf.written[digest] for digest in fresh)
+        job.taken.image = image
+
+    def _from_classic(self, job: _Job) -> tuple[Blob, dict[str, PlatformImage]]:
+        """The image behind a config: as a registry has it where the store knows, else our own."""
+        for digest in _repo_digests(job):
+            with contextlib.suppress(_Unfit, Lacking, *_WRONG):
+                target, platforms = self._from_target(job, digest)
+                if {one.config.digest for one in platforms.values()} == {job.id}:
+                    return target, platforms
+        content = self._shelf.document(job.id)
+        settings = json.loads(content)
+        layers = tuple(self._shelf.layer(one) for one in _diff_ids_of(settings))
+        config = Blob(job.id, len(content), CONFIG)
+        manifest = self._shelf.put(_manifest(config, layers), MANIFEST)
+        platform = platform_of(settings)
+        return manifest, {platform: PlatformImage(platform, manifest, config, layers)}
+
+    def _from_target(self, job: _Job, digest: str) -> tuple[Blob, dict[str, PlatformImage]]:
+        """What a manifest or an index leads to, for the job's platforms."""
+        content = self._shelf.document(digest)
+        document = json.loads(content)
+        kind = INDEX if "manifests" in document else MANIFEST
+        target = Blob(digest, len(content), str(document.get("mediaType") or kind))
+        if "manifests" not in document:
+            one = self._platform_image(target, document)
+            offered, images = {one.platform: target}, {one.platform: one}
+        else:
+            offered, images = _offered(document), {}
+        platforms = {}
+        for wanted in job.platforms:
+            best = next((one for one in runnable(wanted) if one in offered), None)
+            if best is None:
+                raise _Unfit(_no_platform([wanted], offered))
+            manifest = offered[best]
+            platforms[best] = images.get(best) or self._platform_image(
+                manifest, json.loads(self._shelf.document(manifest.digest)), best
+            )
+        return target, platforms
+
+    def _platform_image(
+        self, manifest: Blob, document: Mapping[str, Any], platform: str = ""
+    ) -> PlatformImage:
+        config = _blob(document["config"])
+        settings = json.loads(self._shelf.document(config.digest))
+        blobs = [_blob(entry) for entry in document["layers"]]
+        diff_ids = _diff_ids_of(settings)
+        if len(diff_ids) != len(blobs):
+            raise ValueError(f"its config names {len(diff_ids)} layers, its manifest {len(blobs)}")
+        for blob in blobs:
+            if not self._shelf.has(blob.digest, blob.size):
+                raise Lacking(f"blob {blob.digest} with {blob.size} bytes")
+        layers = tuple(
+            Layer(blob.digest, blob.size, blob.media_type, diff_id)
+            for blob, diff_id in zip(blobs, diff_ids)
+        )
+        return PlatformImage(platform or platform_of(settings), manifest, config, layers)
+
+
+class _Source(io.RawIOBase):
+    """The export as a file; remembers the last of it, where an Engine tells what went wrong."""
+
+    def __init__(self, chunks: Iterator[bytes]) -> None:
+        super().__init__()
+        self._chunks = chunks
+        self._rest = memoryview(b"")
+        self._last = b""
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        if not self._rest:
+            chunk = next(self._chunks, b"")
+            self._last = (self._last + chunk)[-_LAST:]
+            self._rest = memoryview(chunk)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+    def told(self) -> str:
+        """The error that the Engine wrote at the end of its export; '' where it wrote none."""
+        found = _TOLD.search(self._last)
+        try:
+            return str(json.loads(found[0])["error"]) if found else ""
+        except (ValueError, LookupError):
+            return ""
+
+    def close(self) -> None:
+        self._chunks.close()  # type: ignore[attr-defined]
+        super().close()
+
+
+def _manifest(config: Blob, layers: Sequence[Layer]) -> bytes:
+    """A manifest by https://github.com/opencontainers/image-spec/blob/main/manifest.md."""
+    return to_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": MANIFEST,
+            "config": _descriptor(config),
+            "layers": [_descriptor(layer) for layer in layers],
+        }
+    )
+
+
+def _descriptor(blob: Blob) -> dict[str, Any]:
+    return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
+
+
+def _blob(entry: Mapping[str, Any]) -> Blob:
+    return Blob(check_digest(entry["digest"]), int(entry["size"]), str(entry["mediaType"]))
+
+
+def _offered(index: Mapping[str, Any]) -> dict[str, Blob]:
+    """The manifests of an index by platform; attestations state none."""
+    found: dict[str, Blob] = {}
+    for entry in index["manifests"]:
+        platform = platform_of(entry.get("platform") or {})
+        if platform:
+            found.setdefault(platform, _blob(entry))
+    return found
+
+
+def _diff_ids_of(settings: Mapping[str, Any]) -> list[str]:
+    return [check_digest(one) for one in (settings.get("rootfs") or {}).get("diff_ids") or ()]
+
+
+def _platform(inspected: Mapping[str, Any]) -> str:
+    keys = {"os": "Os", "architecture": "Architecture", "variant": "Variant"}
+    try:
+        return platform_of({key: inspected.get(name) for key, name in keys.items()})
+    except InvalidReference:
+        return ""
+
+
+def _repo_digests(job: _Job) -> list[str]:
+    """The digests under which the Engine has the image from registries."""
+    return [str(one).rpartition("@")[2] for one in job.inspected.get("RepoDigests") or ()]
+
+
+def _no_platform(lacking: Sequence[str], there: Any) -> str:
+    return (
+        f"wanted for {', '.join(lacking)}, the Engine has it for"
+        f" {', '.join(sorted(there)) or 'none'}; choose one of these with platforms"
+    )
