@@ -75,5 +75,6 @@ options:
     default: false
 requirements:
   - Docker Engine 20.10 or newer
-  - Docker SDK for Python, as the role P(fleet.images.docker_sdk#role) brings it
+  - Docker SDK for Python, as the role P(fleet.images.docker_sdk#role) brings it; to a host without, it travels along
+    with the task
 """
