@@ -9,13 +9,17 @@ from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-from . import inventory
+from . import authority, inventory
 from .console import FleetError, step
-from .hosts import BASTIONS, NODES, REGISTRY_NAME, Fleet, Host
+from .hosts import BASTIONS, NODES, REGISTRY_CA, REGISTRY_NAME, Fleet, Host
 from .layers import Member, pack_into
 from .outer_engine import Engine
 from .places import HOST_FILES, key_of
 
+_REGISTRY_FILES = (
+    *("registry-open.yml", "registry-login.yml", "registry-tls.yml"),
+    *("htpasswd", "tinyproxy.conf"),
+)
 RECIPE_LABEL = "fleet-images.recipe"
 # more than Docker's default set; never SYS_RESOURCE, which the machine itself may lack
 _CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYSLOG", "IPC_LOCK")
@@ -146,6 +150,7 @@ def _files(fleet: Fleet, host: Host) -> dict[str, Member]:
     def given(name: str, mode: int = 0o644) -> Member:
         return Member((HOST_FILES / name).read_bytes(), mode)
 
+    certificates = authority.place(fleet)
     public = inventory.login_key(fleet).with_suffix(".pub").read_bytes()
     files = {
         "usr/local/bin/fleet-entry": given("fleet-entry", 0o755),
@@ -155,8 +160,14 @@ def _files(fleet: Fleet, host: Host) -> dict[str, Member]:
         "etc/fleet/host_key": Member(inventory.host_key(fleet, host).read_bytes(), 0o600),
     }
     if host.name == "registry":
-        for name in ("registry-open.yml", "registry-login.yml", "htpasswd"):
+        for name in _REGISTRY_FILES:
             files[f"etc/fleet/{name}"] = given(name)
+        for name in ("registry.pem", "registry.key"):
+            files[f"etc/fleet/{name}"] = Member((certificates / name).read_bytes(), 0o600)
+    if host in BASTIONS:
+        files[REGISTRY_CA[1:]] = Member((certificates / "ca.pem").read_bytes())
+        helper = "docker-credential-fleettest"
+        files[f"usr/local/bin/{helper}"] = given(helper, 0o755)
     if host.is_node:
         files["etc/docker/daemon.json"] = Member(host.daemon_json())
         for name in ("engine-start", "engine-reset"):

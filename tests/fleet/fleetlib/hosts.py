@@ -12,6 +12,9 @@ from .recipes import BASTION, ENGINE20, ENGINE26, ENGINE28, REGISTRY, Recipe
 UPSTREAM = "upstream"
 NODES = "nodes"
 REGISTRY_NAME = "registry.fleet.test"
+TLS_REGISTRY = f"{REGISTRY_NAME}:5443"
+REGISTRY_CA = "/etc/fleet/registry-ca.pem"
+PROXY_PORT = 3128
 _KNOWN_OCTETS = {"demo": 77, "test": 78}
 _CLASSIC: dict[str, Any] = {
     "features": {"containerd-snapshotter": False},

@@ -6,7 +6,19 @@ import shutil
 from pathlib import Path
 
 from .console import run
-from .hosts import BASTIONS, ENGINES, HOSTS, NODES, UPSTREAM, Fleet, Host
+from .hosts import (
+    BASTIONS,
+    ENGINES,
+    HOSTS,
+    NODES,
+    PROXY_PORT,
+    REGISTRY_CA,
+    REGISTRY_NAME,
+    TLS_REGISTRY,
+    UPSTREAM,
+    Fleet,
+    Host,
+)
 from .places import state_dir
 
 
@@ -109,6 +121,9 @@ def _inventory(fleet: Fleet) -> str:
             # Without Ansible's -C: layers are compressed already.
             "    ansible_ssh_args: -o ControlMaster=auto -o ControlPersist=60s",
             "    airgap_registry_validate_certs: false",
+            f"    fleet_registry_ca: {REGISTRY_CA}",
+            f"    fleet_registry_tls: {TLS_REGISTRY}",
+            f"    fleet_proxy: http://{REGISTRY_NAME}:{PROXY_PORT}",
             "  children:",
             "    bastion:",
             "      hosts:",

@@ -9,14 +9,15 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any, TypeVar
 
-from . import containers, inventory, networks, outer_engine, storage
+from . import authority, containers, inventory, networks, outer_engine, storage
 from .bootstrap import bootstrap
 from .console import FleetError, say, step, wait_until
-from .hosts import ENGINES, HOSTS, NODES, Fleet, Host
+from .hosts import ENGINES, HOSTS, NODES, PROXY_PORT, Fleet, Host
 from .outer_engine import Engine
 from .places import locked
 
 READY_SECONDS = 90
+SSH_PORT = 22
 ALL_FLEETS = "label=fleet-images.fleet"
 T = TypeVar("T")
 _STORE = "io.containerd.snapshotter.v1"
@@ -26,8 +27,9 @@ def up(fleet: Fleet) -> None:
     """The whole fleet, running and checked; what is there already stays."""
     engine, contents = bootstrap()
     with locked(f"fleet-{fleet.name}"):
-        with step("keys, ssh configuration and inventory"):
+        with step("keys, certificates, ssh configuration and inventory"):
             inventory.write(fleet)
+            authority.ensure(fleet)
         networks.ensure(engine, fleet)
         with step("containers"):
             _each(HOSTS, lambda host: containers.ensure(engine, fleet, host, contents))
@@ -139,11 +141,11 @@ def _wait(engine: Engine, fleet: Fleet) -> None:
 
 def _ready(engine: Engine, fleet: Fleet, host: Host) -> None:
     if host.name == "registry":
-        for port in (5000, 5001):
-            address = f"{fleet.address(host)}:{port}"
-            wait_until(f"registry {address}", partial(storage.answers, address), READY_SECONDS)
-    sshd = ("sh", "-c", "ss -Hltn sport = 22 | grep -q .")
-    wait_until(f"sshd of {host.name}", lambda: _true(engine, fleet, host, *sshd), READY_SECONDS)
+        for scheme, port in (("http", 5000), ("http", 5001), ("https", 5443)):
+            url = f"{scheme}://{fleet.address(host)}:{port}"
+            wait_until(f"registry {url}", partial(storage.answers, url), READY_SECONDS)
+        _listens(engine, fleet, host, PROXY_PORT)
+    _listens(engine, fleet, host, SSH_PORT)
     if host.is_node:
         _inside(engine, fleet, host, "engine-start")
         version, store = _engine_of(engine, fleet, host)
@@ -152,6 +154,12 @@ def _ready(engine: Engine, fleet: Fleet, host: Host) -> None:
                 f"{host.name} should run Engine {host.engine} with the {host.store} store, "
                 f"but it runs {version} with the {store} store."
             )
+
+
+def _listens(engine: Engine, fleet: Fleet, host: Host, port: int) -> None:
+    look = ("sh", "-c", f"ss -Hltn sport = {port} | grep -q .")
+    what = f"port {port} of {host.name}"
+    wait_until(what, lambda: _true(engine, fleet, host, *look), READY_SECONDS)
 
 
 def _true(engine: Engine, fleet: Fleet, host: Host, *command: str) -> bool:

@@ -14,6 +14,7 @@ HELPERS = {
     "mmdebstrap": "mmdebstrap",
     "ssh": "openssh-client",
     "ssh-keygen": "openssh-client",
+    "openssl": "openssl",
     KEYRING: "debian-archive-keyring",
 }
 CLIENT = {"docker": "docker-cli docker.io"}
