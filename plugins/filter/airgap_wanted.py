@@ -16,7 +16,7 @@ description:
 options:
   _input:
     description:
-      - One dict per host, of C(bastion), C(images) and C(platform), which is empty where it is not known.
+      - One dict per host, of C(bastion), C(images) and C(machine), what C(uname -m) says there, empty where it is not known.
     type: list
     required: true
     elements: dict
@@ -26,8 +26,8 @@ EXAMPLES = r"""
 - name: Show what two hosts of different platforms want together
   ansible.builtin.debug:
     msg: >-
-      {{ [{'bastion': 'b', 'platform': 'linux/amd64', 'images': ['nginx:1.27']},
-          {'bastion': 'b', 'platform': 'linux/arm64', 'images': ['nginx:1.27']}] | fleet.images.airgap_wanted }}
+      {{ [{'bastion': 'b', 'machine': 'x86_64', 'images': ['nginx:1.27']},
+          {'bastion': 'b', 'machine': 'aarch64', 'images': ['nginx:1.27']}] | fleet.images.airgap_wanted }}
 """
 
 RETURN = r"""

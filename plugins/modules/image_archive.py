@@ -84,6 +84,11 @@ options:
       platform:
         description: As O(platform).
         type: str
+  controller_dir:
+    description:
+      - A directory on the controller that gets the bundles, which do not stay on the host then.
+      - A host that is the controller itself keeps them where they are.
+    type: path
 seealso:
   - module: fleet.images.image_fetch
   - module: fleet.images.image_plan
@@ -115,6 +120,7 @@ bundles:
   contains:
     path: {description: Where it stands., type: str, returned: always}
     changed: {description: Whether it was written now., type: bool, returned: always}
+    local_path: {description: Where it stands on the controller., type: str, returned: with O(controller_dir) outside of check mode}
     bytes: {description: Its size in bytes., type: int, returned: always}
     sha256: {description: "Its SHA-256 in hex, empty in check mode where it would be written.", type: str, returned: always}
     images: {description: The names of its images., type: list, elements: str, returned: always}
@@ -147,7 +153,7 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fleet.images.plugins.module_utils import _bundle, _lock
+from ansible_collections.fleet.images.plugins.module_utils import _bundle, _bundle_files, _lock
 from ansible_collections.fleet.images.plugins.module_utils._layout import Layout, LayoutError
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
@@ -168,7 +174,7 @@ def write_bundle(
     images = [(image, on) for _name, image in sorted(lock.items())]
     include = None if wanted["blobs"] is None else frozenset(wanted["blobs"])
     parts = _bundle.members(layout, images, include, foreseen=dry_run)
-    written = _bundle.write(Path(wanted["path"]), parts, dry_run)
+    written = _bundle_files.write(Path(wanted["path"]), parts, dry_run)
     layers = {layer.digest: layer.size for image, _on in images for layer in image.on(on).layers}
     bundle = {
         "path": wanted["path"],
@@ -235,6 +241,7 @@ def main() -> None:
             "lock": {"type": "dict"},
             "lock_path": {"type": "path"},
             "path": {"type": "path"},
+            "controller_dir": {"type": "path"},
             "bundles": {"type": "list", "elements": "dict", "options": bundle},
         },
         required_one_of=[("lock", "lock_path"), ("path", "bundles")],

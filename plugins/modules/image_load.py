@@ -82,6 +82,16 @@ options:
       - The parts of a bundle are removed after the load, whatever came of it.
     type: path
     default: /var/tmp/fleet-images
+  planned:
+    description:
+      - Whether M(fleet.images.image_plan) has just said that this host lacks something, as in the role P(fleet.images.airgap#role).
+      - The bundle is then sent at once. Otherwise the host is looked at first, and nothing is sent to one that lacks nothing.
+    type: bool
+    default: false
+  content:
+    description:
+      - A small bundle itself, in base64, which stands for O(src). The action plugin sets this; playbooks do not.
+    type: str
   parts:
     description:
       - The parts that were sent, which stand for O(src). The action plugin sets this; playbooks do not.
@@ -131,6 +141,13 @@ bytes:
   description: Bytes of the blobs that went into the Engine, shared ones once.
   returned: always
   type: int
+missing_layers:
+  description:
+    - Digests of blobs that an image failed for, because the bundle leaves them out and the Engine does not have them.
+    - A bundle that holds them loads; the role P(fleet.images.airgap#role) makes one in the same run.
+  returned: always
+  type: list
+  elements: str
 bytes_sent:
   description: Bytes of the bundle that the controller sent to the host.
   returned: when O(remote_src=false)
@@ -145,6 +162,7 @@ seconds:
   type: float
 """
 
+import base64
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -182,6 +200,13 @@ def checked_paths(params: Mapping[str, Any]) -> list[Path]:
         if part["sha256"]:
             check_sha256(Path(part["path"]), part["sha256"])
     return [Path(part["path"]) for part in parts]
+
+
+def unpack(module: AnsibleModule) -> None:
+    """Puts a bundle that came as an argument into the task's own directory; raises OSError."""
+    path = Path(module.tmpdir) / "bundle.tar"
+    path.write_bytes(base64.b64decode(module.params["content"]))
+    module.params["parts"] = [{"path": str(path), "sha256": module.params["sha256"]}]
 
 
 def wanted_lock(params: Mapping[str, Any], archive: _archive.Archive) -> _lock.Lock:
@@ -230,6 +255,8 @@ def main() -> None:
             "parallel": {"type": "int", "default": 2},
             "stall_timeout": {"type": "int", "default": 600},
             "staging_dir": {"type": "path", "default": "/var/tmp/fleet-images"},
+            "planned": {"type": "bool", "default": False},
+            "content": {"type": "str", "no_log": True},
             "parts": {"type": "list", "elements": "dict", "options": part},
         },
         mutually_exclusive=[("lock", "lock_path")],
@@ -237,9 +264,12 @@ def main() -> None:
     )
     started = time.monotonic()
     try:
+        if module.params["content"]:
+            unpack(module)
         result = load(module.params, module.check_mode)
     except ERRORS as error:
-        result = {"changed": False, "images": [], "bytes": 0, "errors": [str(error)]}
+        result = {"changed": False, "images": [], "bytes": 0, "missing_layers": []}
+        result["errors"] = [str(error)]
         result["sdk_missing"] = isinstance(error, SdkMissing)
     result["seconds"] = round(time.monotonic() - started, 3)
     errors = result.pop("errors")

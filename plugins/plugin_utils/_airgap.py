@@ -18,6 +18,7 @@ from ansible_collections.fleet.images.plugins.module_utils._reference import (
     ImageSpec,
     InvalidReference,
     parse_images,
+    parse_platform,
 )
 
 Result = Mapping[str, Any]
@@ -28,10 +29,10 @@ _PREFIX = re.compile(r"^(?:(?:Task|Module|Action) failed: )+")
 def wanted(hosts: Iterable[Result]) -> dict[str, list[dict[str, Any]]]:
     """What each bastion has to fetch: the union of what its hosts want, each image once.
 
-    `hosts`: dicts of `bastion`, `images` and `platform` ('' where it is not known). An image that
-    names no platforms is wanted for those of the hosts. Of two hosts that pin one name to different
-    digests the first one counts; `select_lock` leaves the other one without. A list that cannot be
-    read is that host's own trouble, and tells there.
+    `hosts`: dicts of `bastion`, `images` and `machine`, what `uname -m` says ('' where nobody
+    does). An image that names no platforms is wanted for those of the hosts. Of two hosts that pin
+    one name to different digests the first one counts; `select_lock` leaves the other one without.
+    A list that cannot be read is that host's own trouble, and tells there.
     """
     found: dict[str, dict[str, list[tuple[ImageSpec, str]]]] = {}
     for host in hosts:
@@ -41,10 +42,17 @@ def wanted(hosts: Iterable[Result]) -> dict[str, list[dict[str, Any]]]:
             continue
         for spec in specs:
             users = found.setdefault(host["bastion"], {}).setdefault(spec.key, [])
-            users.append((spec, host["platform"]))
+            users.append((spec, _platform(host["machine"])))
     return {
         bastion: [_union(users) for users in images.values()] for bastion, images in found.items()
     }
+
+
+def _platform(machine: str) -> str:
+    try:
+        return parse_platform(machine) if machine.strip() else ""
+    except InvalidReference:
+        return ""
 
 
 def _union(users: Sequence[tuple[ImageSpec, str]]) -> dict[str, Any]:
@@ -109,9 +117,9 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     """What one host got: the fact `airgap_result`, and a row of the report.
 
     `steps`: `images` (wanted), `bastion`, `path` (of this host's bundle, '' where it needs none),
-    and the results `sdk`, `fetch`, `plan`, `archive`, `collect`, `load`, each of them possibly
-    missing. In check mode (`check_mode`) the plan is the outcome. `before`: the outcome of an
-    earlier round of this run, whose bundle did not fit.
+    and the results `look`, `fetch`, `plan`, `archive`, `load`, each of them possibly missing. In
+    check mode (`check_mode`) the plan is the outcome. `before`: the outcome of an earlier round of
+    this run, whose bundle did not fit.
     """
     plan, load = steps.get("plan") or {}, steps.get("load") or {}
     before = steps.get("before") or {}
@@ -147,11 +155,10 @@ def _reason(steps: Mapping[str, Any]) -> str:
     """Why the host is not done: the first step that went wrong; '' where none did."""
     bastion = f"bastion {steps['bastion']}"
     reasons = (
-        trouble(steps.get("sdk"), "the host"),
+        trouble(steps.get("look"), "the host"),
         _unreachable(steps.get("plan")),
         _fetch_trouble(steps, bastion),
         _archive_trouble(steps, bastion),
-        trouble(steps.get("collect"), bastion),
         trouble(steps.get("load"), "the host"),
         trouble(steps.get("plan"), "the host"),
     )

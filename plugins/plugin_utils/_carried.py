@@ -34,8 +34,9 @@ class Carried(ActionBase):  # type: ignore[misc]
     """An action that runs modules which need the SDK.
 
     A module that lacks it fails with `sdk_missing`. Then the pack is sent into the temporary
-    directory of the task, which Ansible removes at its end, and the module runs once more. A host
-    that has the SDK is asked nothing. A task with `async` runs once: it ends after the action.
+    directory of the task, which Ansible removes at its end, and the module runs once more, with
+    `sdk_carried` in its result. A host that has the SDK is asked nothing. A task with `async` runs
+    once: it ends after the action.
     """
 
     _supports_check_mode = True
@@ -66,7 +67,7 @@ class Carried(ActionBase):  # type: ignore[misc]
         self._pack_environment = {CARRIED: f"{pack['sha256']}:{self._send(pack['path'])}"}
         result = self._run_module(name, args, task_vars)
         result.pop("sdk_missing", None)
-        return result
+        return {**result, "sdk_carried": True}
 
     def _run_module(self, name: str, args: Result, task_vars: Result) -> Result:
         usual = self._task.environment
