@@ -12,12 +12,10 @@ be left out: `manifest.json` and the image manifests go on naming it. Same input
 from __future__ import annotations
 
 import hashlib
-import os
 import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from ansible_collections.fleet.images.plugins.module_utils._layout import (
     IMAGE_LAYOUT,
@@ -38,13 +36,30 @@ class BundleError(Exception):
     """A bundle that cannot be written or read; the message says what is wrong with which part."""
 
 
+class DamagedBlob(BundleError):
+    """A blob whose content is not that of its digest."""
+
+    def __init__(self, digest: str, message: str) -> None:
+        super().__init__(message)
+        self.digest = digest
+
+
 @dataclass(frozen=True)
 class Region:
-    """Bytes of a file, or of several that are read as one: `length` bytes from `offset`."""
+    """Bytes of a file, or of several that are read as one: `length` bytes from `offset`.
+
+    `shown` is what errors call the file, where that is not the path of the first.
+    """
 
     paths: tuple[Path, ...]
     offset: int
     length: int
+    shown: str = ""
+
+    @property
+    def name(self) -> str:
+        """What errors call the file."""
+        return self.shown or str(self.paths[0])
 
 
 @dataclass(frozen=True)
@@ -59,15 +74,6 @@ class Member:
     def size(self) -> int:
         """Bytes of the content."""
         return len(self.content) if isinstance(self.content, bytes) else self.content.length
-
-
-@dataclass(frozen=True)
-class Written:
-    """What stands at a bundle's path: whether it was written now, bytes, SHA-256 (hex)."""
-
-    changed: bool
-    bytes: int
-    sha256: str
 
 
 def blob_name(digest: str) -> str:
@@ -160,11 +166,20 @@ def members(
 def stream(parts: Iterable[Member]) -> Iterator[bytes]:
     """The tar of these members, in pieces of at most 1 MiB; verifies every blob on its way.
 
-    Raises BundleError where a blob's content is not that of its digest.
+    Raises DamagedBlob where a blob's content is not that of its digest.
     """
+    for piece in skeleton(parts):
+        if isinstance(piece, bytes):
+            yield piece
+        else:
+            yield from _content(piece)
+
+
+def skeleton(parts: Iterable[Member]) -> Iterator[bytes | Member]:
+    """The tar in its order: bytes that are known, and the members whose content lies in files."""
     for member in parts:
         yield _header(member)
-        yield from _content(member)
+        yield member.content if isinstance(member.content, bytes) else member
         yield bytes(-member.size % tarfile.BLOCKSIZE)
     yield _END
 
@@ -182,17 +197,16 @@ def _header(member: Member) -> bytes:
 
 
 def _content(member: Member) -> Iterator[bytes]:
-    if isinstance(member.content, bytes):
-        yield member.content
-        return
+    assert isinstance(member.content, Region)
     digest = hashlib.sha256()
     for chunk in read_region(member.content):
         digest.update(chunk)
         yield chunk
     if member.digest and f"sha256:{digest.hexdigest()}" != member.digest:
-        raise BundleError(
-            f"blob {member.digest}: {member.content.paths[0]} holds other content"
-            f" (sha256:{digest.hexdigest()}); remove that file and make it anew"
+        raise DamagedBlob(
+            member.digest,
+            f"blob {member.digest}: {member.content.name} holds other content"
+            f" (sha256:{digest.hexdigest()}); remove that file and make it anew",
         )
 
 
@@ -206,76 +220,6 @@ def read_region(region: Region) -> Iterator[bytes]:
             yield chunk
     if left:
         raise BundleError(
-            f"{region.paths[0]}: wanted {region.length} bytes from {region.offset}, it ends"
+            f"{region.name}: wanted {region.length} bytes from {region.offset}, it ends"
             f" {left} bytes early; make or copy it anew"
         )
-
-
-def write(path: Path, parts: Sequence[Member], dry_run: bool = False) -> Written:
-    """Puts the bundle at `path`, or leaves alone one that is the same to the byte.
-
-    Written beside, flushed to disk and renamed. With `dry_run` nothing is written, and the SHA-256
-    of a bundle that would be is ''. Raises OSError, BundleError.
-    """
-    there = _compare(path, parts)
-    if there:
-        return Written(False, size_of(parts), there)
-    if dry_run:
-        return Written(True, size_of(parts), "")
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    digest = hashlib.sha256()
-    path.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        with beside.open("wb") as file:
-            for chunk in stream(parts):
-                digest.update(chunk)
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, path)
-        _sync_directory(path.parent)
-    finally:
-        beside.unlink(missing_ok=True)
-    return Written(True, size_of(parts), digest.hexdigest())
-
-
-def _sync_directory(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _compare(path: Path, parts: Sequence[Member]) -> str:
-    """The SHA-256 (hex) of the file, where it is just the bundle of these members; '' else.
-
-    Blobs are compared by their digest, so the store is not read a second time.
-    """
-    if not path.is_file() or path.stat().st_size != size_of(parts):
-        return ""
-    whole = hashlib.sha256()
-    with path.open("rb") as file:
-        for member in parts:
-            expected = _header(member)
-            if not _same(file, whole, expected) or not _same_content(file, whole, member):
-                return ""
-            if not _same(file, whole, bytes(-member.size % tarfile.BLOCKSIZE)):
-                return ""
-        return whole.hexdigest() if _same(file, whole, _END) else ""
-
-
-def _same(file: BinaryIO, whole: hashlib._Hash, expected: bytes) -> bool:
-    found = file.read(len(expected))
-    whole.update(found)
-    return found == expected
-
-
-def _same_content(file: BinaryIO, whole: hashlib._Hash, member: Member) -> bool:
-    if isinstance(member.content, bytes):
-        return _same(file, whole, member.content)
-    digest = hashlib.sha256()
-    for chunk in pieces(file, member.size):
-        digest.update(chunk)
-        whole.update(chunk)
-    return f"sha256:{digest.hexdigest()}" == member.digest

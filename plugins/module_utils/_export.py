@@ -249,8 +249,8 @@ class _Intake:
         except Lacking as lacking:
             why = f"broke ({broken}) before" if broken else "lacks"
             job.fail(
-                f"wanted for {', '.join(job.platforms)}, the Engine's export {why} {lacking}; run it"
-                " again, or pull or load the image anew there"
+                f"wanted for {', '.join(job.platforms)}, the Engine's export {why} {lacking}; run"
+                " it again, or pull or load the image anew there"
             )
         except _WRONG as error:
             job.fail(

@@ -111,15 +111,22 @@ def split_parts(path: Path) -> list[Path]:
     if path.is_file() and not first:
         return [path]
     whole = path.with_name(named["whole"]) if named and first else path
+    there = parts_beside(whole)
+    if not there:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
+    for number, file in enumerate(there, start=1):
+        if file != part_name(whole, number):
+            _want_part(part_name(whole, number))
+    return there
+
+
+def parts_beside(whole: Path) -> list[Path]:
+    """The parts of a split archive that are there, in order; raises OSError."""
     there = {}
-    for file in whole.parent.iterdir():
+    for file in whole.parent.iterdir() if whole.parent.is_dir() else ():
         found = _PART.match(file.name)
         if found and found["whole"] == whole.name:
             there[int(found["number"])] = file
-    if not there:
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(path))
-    for number in range(1, max(there)):
-        _want_part(part_name(whole, number))
     return [there[number] for number in sorted(there)]
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from hypothesis import settings
 
-from ansible_collections.fleet.images.plugins.module_utils import _bundle
+from ansible_collections.fleet.images.plugins.module_utils import _bundle, _bundle_files
 from ansible_collections.fleet.images.plugins.module_utils._layout import Layout
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Blob,
@@ -166,7 +166,7 @@ class Store:
         images_here = [image.on(platform) for image, _on in wanted]
         blobs = {blob.digest for one in images_here for blob in (*one.layers, *one.attestations)}
         include = frozenset(blobs - set(without))
-        _bundle.write(path, _bundle.members(self.layout, wanted, include))
+        _bundle_files.write(path, _bundle.members(self.layout, wanted, include))
         return path
 
     def known(self, *images: LockedImage) -> list[dict[str, Any]]:

@@ -30,8 +30,8 @@ from ansible_collections.fleet.images.plugins.module_utils._bundle import (
     oci_index,
     size_of,
     stream,
-    write,
 )
+from ansible_collections.fleet.images.plugins.module_utils._bundle_files import write
 from ansible_collections.fleet.images.plugins.module_utils._holdings import save_bytes
 from ansible_collections.fleet.images.plugins.module_utils._layout import (
     IMAGE_NAME,
@@ -206,7 +206,7 @@ def test_the_same_bytes_wherever_and_whenever(store: Store, images: Any, tmp_pat
     ]
     one = write(tmp_path / "1.tar", members(store.layout, images, None))
     two = write(tmp_path / "2.tar", members(other.layout, again, None))
-    assert one == two
+    assert one.sha256 == two.sha256
     assert (tmp_path / "1.tar").read_bytes() == (tmp_path / "2.tar").read_bytes()
 
 
@@ -341,7 +341,7 @@ def test_pieces_are_small(tmp_path: Path) -> None:
 GROWTH = """
 import sys
 from pathlib import Path
-from ansible_collections.fleet.images.plugins.module_utils import _archive, _bundle
+from ansible_collections.fleet.images.plugins.module_utils import _bundle, _bundle_files
 
 def peak():
     status = Path("/proc/self/status").read_text()
@@ -352,8 +352,8 @@ size = blob.stat().st_size
 parts = [_bundle.Member("oci-layout", b"{}"),
          _bundle.Member(_bundle.blob_name(digest), _bundle.Region((blob,), 0, size), digest)]
 before = peak()
-assert _bundle.write(target, parts).changed
-assert not _bundle.write(target, parts).changed
+assert _bundle_files.write(target, parts).changed
+assert not _bundle_files.write(target, parts).changed
 print(peak() - before)
 """
 
