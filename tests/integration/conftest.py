@@ -17,6 +17,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [
     str(HERE),
     str(HERE.parent / "fleet"),
+    str(HERE.parent / "benchmarks"),
     str(HERE.parents[1] / ".venv" / "collections"),
 ]
 
