@@ -16,6 +16,7 @@ from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Lock,
     LockedImage,
     LockError,
+    load,
     loads,
 )
 from ansible_collections.fleet.images.plugins.module_utils._reference import ImageSpec, parse
@@ -28,8 +29,11 @@ class Task:
     `specs`: the wanted images; none means all of the lock. `lock` pins, and so does the file
     `lock_path`, which is written as well. `platform`: for images that name none of their own;
     None means the lock's platforms, and `own_platform` for an image that no lock has.
-    `attestations`: whether those of the wanted platforms come along. `parallel`: blobs at a time.
-    `dry_run`: read from registries, write nothing.
+    `source`: registry, daemon, or auto, which is the registry where it has the image.
+    `attestations`: whether those of the wanted platforms come along. `verify`: read the blobs that
+    the store has. `keep`: the locks whose blobs stay, besides those of this run; None removes
+    nothing. `lease`: what keeps this run's blobs. `parallel`: blobs at a time. `dry_run`: read from
+    registries, write nothing.
     """
 
     store: str
@@ -39,7 +43,11 @@ class Task:
     lock_path: str | None = None
     update: bool = False
     platform: str | None = None
+    source: str = "registry"
     attestations: bool = False
+    verify: bool = False
+    keep: Sequence[Lock] | None = None
+    lease: str = ""
     parallel: int = 4
     dry_run: bool = False
 
@@ -48,16 +56,19 @@ class Task:
 class Job:
     """One wanted image, from its name to what became of it.
 
-    `digest`: what pins it, None where the tag is asked. `before`: the digest under its name in the
-    store. `lacks`: the store has not all of it. `damaged`: blobs that the store had with other
-    content. `bytes`: received for it, each blob counted for one image only. `problems`: why it is
-    not done.
+    `platforms`: none means those of the source's own machine. `digest`: what pins it, None where
+    the tag is asked. `before`: the digest under its name in the store. `locked`: what the lock has
+    under the name, where it pins. `source`: registry or daemon. `lacks`: the store has not all of
+    it. `damaged`: blobs that the store had with other content. `bytes`: received for it, each blob
+    counted for one image only. `problems`: why it is not done.
     """
 
     spec: ImageSpec
     platforms: tuple[str, ...]
     digest: str | None
     before: str | None
+    locked: LockedImage | None = None
+    source: str = "registry"
     image: LockedImage | None = None
     lacks: bool = False
     damaged: list[str] = field(default_factory=list)
@@ -105,6 +116,7 @@ class Job:
             "name": self.spec.key,
             "id": platforms[0][1].config.digest if platforms else "",
             "digest": self.image.target.digest if self.image else self.digest or "",
+            "source": self.source,
             "action": self.action,
             "reason": self.reason,
             "bytes": self.bytes,
@@ -147,11 +159,13 @@ def plan_jobs(task: Task, pins: Lock, before: Mapping[str, str]) -> list[Job]:
 def _plan_job(task: Task, spec: ImageSpec, locked: LockedImage | None, before: str | None) -> Job:
     of_task = (task.platform,) if task.platform else ()
     of_lock = tuple(locked.platforms) if locked else ()
-    platforms = spec.platforms or of_task or of_lock or (task.own_platform,)
-    pinned = locked.target.digest if locked and not task.update else None
-    if locked and not task.update and not spec.as_:
+    platforms = spec.platforms or of_task or of_lock
+    if task.update:
+        return Job(spec, platforms, spec.reference.digest, before)
+    if locked and not spec.as_:
         spec = replace(spec, as_=locked.as_)
-    return Job(spec, platforms, spec.reference.digest or pinned, before)
+    digest = spec.reference.digest or (locked.target.digest if locked else None)
+    return Job(spec, platforms, digest, before, locked)
 
 
 def read_lock(path: str | None) -> dict[str, LockedImage]:
@@ -159,9 +173,28 @@ def read_lock(path: str | None) -> dict[str, LockedImage]:
     if path is None:
         return {}
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return _read(Path(path))
     except FileNotFoundError:
         return {}
+
+
+def read_keep(items: Sequence[Any]) -> list[Lock]:
+    """The locks whose blobs stay: files (str) or contents (dict); raises LockError, OSError."""
+    locks: list[Lock] = []
+    for item in items:
+        try:
+            locks.append(_read(Path(item)) if isinstance(item, str) else load(item))
+        except FileNotFoundError as error:
+            raise LockError(
+                f"keep: wanted the lock file {item}, there is none; correct its path, nothing was"
+                " removed"
+            ) from error
+    return locks
+
+
+def _read(path: Path) -> dict[str, LockedImage]:
+    try:
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise LockError(
             f"{path}: the lock is no UTF-8 text; make it anew with image_fetch"

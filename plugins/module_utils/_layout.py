@@ -17,7 +17,8 @@ import hashlib
 import json
 import os
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Container, Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -86,6 +87,49 @@ class Layout:
             write_atomically(self.path(digest), content)
         return digest
 
+    def discard(self, digest: str) -> None:
+        """Removes a blob, as one that is damaged; one that is not there is no error."""
+        self.path(digest).unlink(missing_ok=True)
+
+    def damaged(self, blob: Blob) -> bool:
+        """Whether the blob is there with other content; reads all of it."""
+        whole = hashlib.sha256()
+        try:
+            with self.path(blob.digest).open("rb") as file:
+                for chunk in iter(lambda: file.read(CHUNK), b""):
+                    whole.update(chunk)
+        except FileNotFoundError:
+            return False
+        return f"sha256:{whole.hexdigest()}" != blob.digest
+
+    @contextlib.contextmanager
+    def using(self) -> Iterator[None]:
+        """While the store is in use: nobody removes blobs from it meanwhile."""
+        with self._flocked(fcntl.LOCK_SH):
+            yield
+
+    @contextlib.contextmanager
+    def alone(self, seconds: float) -> Iterator[bool]:
+        """Whether nobody else uses the store; nobody does until the end then.
+
+        Waits this long at most. Not inside of `using`: that would be waiting for oneself.
+        """
+        with self._flocked(fcntl.LOCK_EX, time.monotonic() + seconds) as alone:
+            yield alone
+
+    @contextlib.contextmanager
+    def _flocked(self, kind: int, deadline: float | None = None) -> Iterator[bool]:
+        """A lock on the directory itself, so that readers need to write nothing."""
+        try:
+            descriptor = os.open(self.root, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            yield True  # There is nothing yet that could be removed.
+            return
+        try:
+            yield _flock(descriptor, kind, deadline)
+        finally:
+            os.close(descriptor)
+
     @contextlib.contextmanager
     def writing(self, blob: Blob) -> Iterator[BlobWriter]:
         """A writer for one large blob: `with layout.writing(blob) as out: out.write(chunk)`.
@@ -128,20 +172,29 @@ class Layout:
         with self._locked():
             before = self.names()
             moved = {image.name for image in images}
-            kept = [entry for entry in before if _name_of(entry) not in moved]
-            loose = [_without_name(entry) for entry in before if _name_of(entry) in moved]
-            named = [_named(image) for image in images]
-            taken = {entry["digest"] for entry in (*kept, *named)}
-            for entry in loose:
-                if entry["digest"] not in taken:
-                    kept.append(entry)
-                    taken.add(entry["digest"])
-            after = sorted((*kept, *named), key=lambda entry: (_name_of(entry), entry["digest"]))
-            if after == before:
-                return False
-            document = {"schemaVersion": 2, "manifests": after}
-            write_atomically(self.root / "index.json", to_json(document))
-            return True
+            return self._write_names(before, moved, [_named(image) for image in images])
+
+    def unname(self, names: Container[str]) -> bool:
+        """Takes these names away, their targets stay in the index; whether there were any."""
+        with self._locked():
+            return self._write_names(self.names(), names, [])
+
+    def _write_names(
+        self, before: list[dict[str, Any]], moved: Container[str], named: list[dict[str, Any]]
+    ) -> bool:
+        kept = [entry for entry in before if name_of(entry) not in moved]
+        loose = [_without_name(entry) for entry in before if name_of(entry) in moved]
+        taken = {entry["digest"] for entry in (*kept, *named)}
+        for entry in loose:
+            if entry["digest"] not in taken:
+                kept.append(entry)
+                taken.add(entry["digest"])
+        after = sorted((*kept, *named), key=lambda entry: (name_of(entry), entry["digest"]))
+        if after == before:
+            return False
+        document = {"schemaVersion": 2, "manifests": after}
+        write_atomically(self.root / "index.json", to_json(document))
+        return True
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
@@ -219,6 +272,7 @@ class BlobWriter:
         self._file.flush()
         os.fsync(self._file.fileno())
         os.replace(self._part, self._path)
+        sync_directory(self._path.parent)
 
     def _reject(self, found: str) -> None:
         """A wrong content is not worth keeping: the next try starts from nothing."""
@@ -253,11 +307,37 @@ def write_atomically(path: Path, content: bytes) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(beside, path)
+        sync_directory(path.parent)
     finally:
         beside.unlink(missing_ok=True)
 
 
-def _name_of(entry: dict[str, Any]) -> str:
+def sync_directory(path: Path) -> None:
+    """Flushes a directory to disk: only then a rename in it outlasts a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _flock(descriptor: int, kind: int, deadline: float | None) -> bool:
+    """Takes the lock, by the deadline (of the monotonic clock) if there is one; whether it did."""
+    if deadline is None:
+        fcntl.flock(descriptor, kind)
+        return True
+    while True:
+        try:
+            fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+            return True
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                return False
+        time.sleep(0.1)
+
+
+def name_of(entry: dict[str, Any]) -> str:
+    """The image's name of an entry of `index.json`; '' where it has none."""
     return str((entry.get("annotations") or {}).get(IMAGE_NAME, ""))
 
 

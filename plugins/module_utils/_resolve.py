@@ -51,19 +51,19 @@ class Resolver:
 
     def resolve(self, job: Job) -> LockedImage:
         """The image that the job wants; raises RegistryError, LayoutError, OSError."""
-        reference = job.spec.reference
+        reference, wanted = job.spec.reference, job.platforms or (self._task.own_platform,)
         digest = job.digest or self._registry.resolve(reference).digest
         content, index = self._document(job, digest)
         target = Blob(digest, len(content), media_type_of(str(reference), content))
         if target.media_type not in INDEXES:
             chosen, index = {"": target}, {}
         else:
-            chosen = choose(reference.pinned(digest).familiar, index, job.platforms)
+            chosen = choose(reference.pinned(digest).familiar, index, wanted)
         platforms = {}
         for platform, manifest in chosen.items():
             image = self._platform_image(job, manifest, platform, index)
             platforms[image.platform] = image
-        best(job.spec.key, job.platforms, platforms)
+        best(job.spec.key, wanted, platforms)
         return LockedImage(job.spec.key, target, platforms, job.spec.as_)
 
     def _platform_image(

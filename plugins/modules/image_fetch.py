@@ -7,18 +7,20 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image_fetch
-short_description: Fetch images from registries into a store, and lock them
+short_description: Fetch images from registries or the local Engine into a store, and lock them
 version_added: 0.1.0
 author:
   - The fleet.images authors (@fleet)
 description:
   - Fetches images from registries into a I(store), an OCI image layout directory that keeps every blob once. All blobs
     stay byte for byte what the registry has, so digests and image IDs stay the same.
+  - Takes images from the local Engine as well, if that is wanted with O(source).
   - Returns the I(lock), which is the list of images resolved to digests, and writes it to a file if wanted. A lock
     that is given pins, which means that its digests are fetched and tags are not asked again.
   - Blobs that the store has are not fetched again, and an interrupted transfer goes on where it stopped.
   - An image that cannot be fetched does not hold up the others. The task fails when all others are done.
-  - Needs no Docker Engine.
+  - Needs a Docker Engine only for images that are to come from it.
+  - Removes nothing from the store unless O(keep) is given.
 options:
   images:
     description:
@@ -53,13 +55,45 @@ options:
       - The platform for images that name none, such as V(linux/arm64).
       - Defaults to the platforms that the lock has for the image, and to the platform of the host for a new one.
     type: str
+  source:
+    description:
+      - Where the images come from. V(registry) is each image's registry, and V(daemon) the Engine on this host.
+      - V(auto) is the registry where it answers for the image, else the Engine.
+      - From an Engine with the classic image store an image keeps its ID, but not its digest, since such an Engine does
+        not have its layers as the registry does. A lock pins such an image only as it was taken from the Engine.
+    type: str
+    choices: [registry, daemon, auto]
+    default: registry
   attestations:
     description:
       - Whether to fetch what an index has about the wanted platforms, such as provenance and a list of contents.
       - The lock then has it, and Engines with the containerd store get it with the image. Engines with the classic store
         have no place for it.
+      - From an Engine none are taken.
     type: bool
     default: false
+  verify:
+    description:
+      - Whether to read the wanted blobs that the store has, and to fetch anew those that are damaged.
+      - Manifests and configs, and the sizes of all blobs, are looked at in any case.
+    type: bool
+    default: false
+  keep:
+    description:
+      - Locks whose blobs stay in the store, besides those of this task. The lock of this task is O(lock) and the file
+        O(lock_path), with what this run changed in them.
+      - Each is a lock's content, or the path of a lock file on this host.
+      - If it is given, even as an empty list, everything else is removed once all images are fetched, except what a
+        O(lease) keeps. Layers, configs and half-fetched blobs go, and names of images that are gone. Small manifests of
+        former images stay, since they tell which layers Engines with the containerd store have.
+      - Nothing is removed while another task uses the store, or if an image failed.
+    type: list
+    elements: raw
+  lease:
+    description:
+      - A name, under which the blobs of this task are kept from other tasks' O(keep), until the file
+        C(.leases/<name>) in the store is removed, or for a day.
+    type: str
   parallel:
     description:
       - How many blobs to fetch at a time.
@@ -73,6 +107,7 @@ options:
     type: int
     default: 3
 extends_documentation_fragment:
+  - fleet.images.engine
   - fleet.images.registry
   - fleet.images.attributes
 attributes:
@@ -118,6 +153,14 @@ EXAMPLES = r"""
     update: true
     registry_mirrors:
       docker.io: [https://mirror.example]
+
+- name: Take an image that was built here, and clear away what no lock wants any more
+  fleet.images.image_fetch:
+    store: /var/lib/fleet-images/store
+    lock_path: /var/lib/fleet-images/images.lock.json
+    images: [registry.example/shop/api:4.3]
+    source: daemon
+    keep: [/var/lib/fleet-images/other.lock.json]
 """
 
 RETURN = r"""
@@ -174,6 +217,9 @@ images:
     action:
       description: V(none), V(fetched) or V(failed).
       type: str
+    source:
+      description: V(registry) or V(daemon).
+      type: str
     reason:
       description: Why, in words.
       type: str
@@ -187,12 +233,20 @@ images:
       description: V(1), and one more for each request that had to be repeated.
       type: int
 bytes_fetched:
-  description: Bytes received from registries, or to be received in check mode.
+  description: Bytes that came into the store, or that would come in check mode.
   returned: always
   type: int
 bytes_reused:
   description: Bytes of the images that the store had already.
   returned: always
+  type: int
+removed_blobs:
+  description: How many blobs were removed, whole and half-fetched ones, or would be removed in check mode.
+  returned: when O(keep) is given
+  type: int
+removed_bytes:
+  description: Bytes of these blobs.
+  returned: when O(keep) is given
   type: int
 seconds:
   description: Time that all of it took.
@@ -200,12 +254,15 @@ seconds:
   type: float
 """
 
+import functools
 import platform
 
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.images.plugins.module_utils import (
+    _engine,
     _fetch,
+    _job,
     _layout,
     _lock,
     _reference,
@@ -213,15 +270,43 @@ from ansible_collections.fleet.images.plugins.module_utils import (
     _registry_options,
     _retry,
     _sdk,
+    _sweep,
 )
-from ansible_collections.fleet.images.plugins.module_utils._arguments import registry_arguments
+from ansible_collections.fleet.images.plugins.module_utils._arguments import (
+    engine_arguments,
+    registry_arguments,
+)
+
+ARGUMENTS = {
+    "images": {"type": "list", "elements": "raw"},
+    "store": {"type": "path", "required": True},
+    "lock": {"type": "dict"},
+    "lock_path": {"type": "path"},
+    "update": {"type": "bool", "default": False},
+    "platform": {"type": "str"},
+    "source": {
+        "type": "str",
+        "choices": ["registry", "daemon", "auto"],
+        "default": "registry",
+    },
+    "attestations": {"type": "bool", "default": False},
+    "verify": {"type": "bool", "default": False},
+    "keep": {"type": "list", "elements": "raw"},
+    "lease": {"type": "str"},
+    "parallel": {"type": "int", "default": 4},
+    "retries": {"type": "int", "default": 3},
+    **registry_arguments(),
+    **engine_arguments(),
+}
 
 
-def task_from(module: AnsibleModule) -> _fetch.Task:
-    """What the module was called with; raises InvalidReference, LockError."""
+def task_from(module: AnsibleModule) -> _job.Task:
+    """What the module was called with; raises InvalidReference, LockError, LayoutError, OSError."""
     params = module.params
     wanted = params["platform"]
-    return _fetch.Task(
+    if params["lease"]:
+        _sweep.check_lease_name(params["lease"])
+    return _job.Task(
         store=params["store"],
         own_platform=_reference.parse_platform(platform.machine()),
         specs=_reference.parse_images(params["images"] or []),
@@ -229,7 +314,11 @@ def task_from(module: AnsibleModule) -> _fetch.Task:
         lock_path=params["lock_path"],
         update=params["update"],
         platform=_reference.parse_platform(wanted) if wanted else None,
+        source=params["source"],
         attestations=params["attestations"],
+        verify=params["verify"],
+        keep=None if params["keep"] is None else _job.read_keep(params["keep"]),
+        lease=params["lease"] or "",
         parallel=max(1, params["parallel"]),
         dry_run=module.check_mode,
     )
@@ -238,25 +327,15 @@ def task_from(module: AnsibleModule) -> _fetch.Task:
 def main() -> None:
     """Entry point of the module."""
     module = AnsibleModule(
-        argument_spec={
-            "images": {"type": "list", "elements": "raw"},
-            "store": {"type": "path", "required": True},
-            "lock": {"type": "dict"},
-            "lock_path": {"type": "path"},
-            "update": {"type": "bool", "default": False},
-            "platform": {"type": "str"},
-            "attestations": {"type": "bool", "default": False},
-            "parallel": {"type": "int", "default": 4},
-            "retries": {"type": "int", "default": 3},
-            **registry_arguments(),
-        },
+        argument_spec=ARGUMENTS,
         required_one_of=[("images", "lock", "lock_path")],
         supports_check_mode=True,
     )
     try:
         retrier = _retry.Retrier(retries=max(0, module.params["retries"]))
         with _registry.Registry(_registry_options.options_from(module.params), retrier) as registry:
-            result = _fetch.run(task_from(module), registry)
+            connect = functools.partial(_engine.Engine, module.params)
+            result = _fetch.run(task_from(module), registry, connect)
     except (
         _layout.LayoutError,
         _lock.LockError,

@@ -8,11 +8,13 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import fetching
 import pytest
+from fetching import Fetch, Json, check_store, files, one
 from hypothesis import given
 from hypothesis import strategies as st
 from registry_stub import OCI_INDEX, OCI_MANIFEST, RegistryStub, digest_of, layer_of
@@ -23,18 +25,12 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
     LayoutError,
     write_atomically,
 )
-from ansible_collections.fleet.images.plugins.module_utils._reference import parse_images
 from ansible_collections.fleet.images.plugins.module_utils._registry import (
-    Registry,
     RegistryError,
 )
-from ansible_collections.fleet.images.plugins.module_utils._registry_options import Options
-from ansible_collections.fleet.images.plugins.module_utils._retry import Retrier
 
 pytest.importorskip("requests")
 pytest.importorskip("docker")
-
-Json = dict[str, Any]
 
 
 @pytest.fixture(autouse=True)
@@ -55,44 +51,8 @@ def store(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def fetch(store: Path) -> Callable[..., Json]:
-    """`fetch("name", …, option=…)` is one task on a machine of linux/amd64."""
-
-    def run(*images: Any, check: bool = False, retries: int = 3, **task: Any) -> Json:
-        given_lock = _lock.load(task.pop("lock")) if task.get("lock") else {}
-        wanted = _fetch.Task(
-            store=str(store),
-            own_platform="linux/amd64",
-            specs=parse_images(images),
-            lock=given_lock,
-            dry_run=check,
-            **task,
-        )
-        with Registry(Options(), Retrier(retries=retries, sleep=lambda _time: None)) as registry:
-            result = _fetch.run(wanted, registry)
-        json.dumps(result)
-        return result
-
-    return run
-
-
-def one(result: Json) -> Json:
-    (image,) = result["images"]
-    return image
-
-
-def files(store: Path) -> dict[str, bytes]:
-    found = sorted(path for path in store.rglob("*") if path.is_file() and path.name != ".lock")
-    return {str(path.relative_to(store)): path.read_bytes() for path in found}
-
-
-def check_store(store: Path) -> None:
-    """Every blob is what its name says, and what lies beside one is empty."""
-    for name, content in files(store).items():
-        if name.endswith(".part"):
-            assert content == b""
-        elif name.startswith("blobs/"):
-            assert digest_of(content) == name.replace("blobs/", "").replace("/", ":")
+def fetch(store: Path) -> Fetch:
+    return fetching.into(store)
 
 
 # Create, repeat, change
@@ -101,7 +61,7 @@ def check_store(store: Path) -> None:
 @pytest.mark.parametrize("oci", [True, False])
 @pytest.mark.parametrize("is_index", [True, False])
 def test_create_repeat_change(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path, oci: bool, is_index: bool
+    stub: RegistryStub, fetch: Fetch, store: Path, oci: bool, is_index: bool
 ) -> None:
     name = f"{stub.name}/shop/web:1"
 
@@ -148,7 +108,7 @@ def test_create_repeat_change(
     assert [entry["blobs"] for entry in changed["known"]].count([base]) == 1
 
 
-def test_the_lock_is_whole(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_the_lock_is_whole(stub: RegistryStub, fetch: Fetch) -> None:
     index = stub.add_index("web:1", {"linux/amd64": ["a", "b"], "linux/arm64": ["c"]})
     name = f"{stub.name}/web:1"
     image = fetch(name)["lock"]["images"][name]
@@ -161,7 +121,7 @@ def test_the_lock_is_whole(stub: RegistryStub, fetch: Callable[..., Json]) -> No
 
 
 def test_only_the_wanted_platforms_are_fetched(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
+    stub: RegistryStub, fetch: Fetch, store: Path
 ) -> None:
     stub.add_index("web:1", {"linux/amd64": ["a"], "linux/arm/v7": ["b"], "linux/arm64": ["c"]})
     name = f"{stub.name}/web:1"
@@ -174,9 +134,7 @@ def test_only_the_wanted_platforms_are_fetched(
     assert found == {"a": False, "b": True, "c": True}
 
 
-def test_a_lower_variant_where_there_is_no_better_one(
-    stub: RegistryStub, fetch: Callable[..., Json]
-) -> None:
+def test_a_lower_variant_where_there_is_no_better_one(stub: RegistryStub, fetch: Fetch) -> None:
     stub.add_index("web:1", {"linux/arm/v5": ["5"], "linux/arm/v6": ["6"], "linux/arm64": ["64"]})
     stub.add_image("one:1", ["6"], "linux/arm/v6")
     names = [f"{stub.name}/one:1", f"{stub.name}/web:1"]
@@ -191,7 +149,7 @@ def test_a_lower_variant_where_there_is_no_better_one(
 
 @pytest.mark.parametrize("wanted", [True, False])
 def test_attestations_come_along_where_they_are_wanted(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path, wanted: bool
+    stub: RegistryStub, fetch: Fetch, store: Path, wanted: bool
 ) -> None:
     stub.add_index("web:1", {"linux/amd64": ["a"], "linux/arm64": ["b"]})
     name = f"{stub.name}/web:1"
@@ -223,15 +181,13 @@ def test_attestations_come_along_where_they_are_wanted(
     check_store(store)
 
 
-def test_an_image_without_attestations(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_an_image_without_attestations(stub: RegistryStub, fetch: Fetch) -> None:
     stub.add_image("web:1", ["a"])
     name = f"{stub.name}/web:1"
     assert fetch(name, attestations=True)["lock"] == fetch(name)["lock"]
 
 
-def test_a_damaged_document_is_fetched_anew(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
-) -> None:
+def test_a_damaged_document_is_fetched_anew(stub: RegistryStub, fetch: Fetch, store: Path) -> None:
     index = stub.add_index("web:1", {"linux/amd64": ["a"]})
     name = f"{stub.name}/web:1"
     locked = fetch(name)["lock"]
@@ -250,7 +206,7 @@ def test_a_damaged_document_is_fetched_anew(
 
 
 def test_the_store_may_be_taken_for_any_oci_layout(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
+    stub: RegistryStub, fetch: Fetch, store: Path
 ) -> None:
     image = stub.add_image("web:1", ["a"])
     fetch(f"{stub.name}/web:1")
@@ -259,7 +215,7 @@ def test_the_store_may_be_taken_for_any_oci_layout(
     assert (entry["digest"], entry["mediaType"]) == (image["digest"], OCI_MANIFEST)
 
 
-def test_a_shared_layer_travels_once(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_a_shared_layer_travels_once(stub: RegistryStub, fetch: Fetch) -> None:
     for number in range(5):
         stub.add_image(f"app{number}:1", ["base", f"app {number}"])
     result = fetch(*(f"{stub.name}/app{number}:1" for number in range(5)))
@@ -268,7 +224,7 @@ def test_a_shared_layer_travels_once(stub: RegistryStub, fetch: Callable[..., Js
     assert result["bytes_fetched"] == sum(image["bytes"] for image in result["images"])
 
 
-def test_two_names_of_one_image(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_two_names_of_one_image(stub: RegistryStub, fetch: Fetch) -> None:
     stub.add_index("web:1", {"linux/amd64": ["a"]})
     stub.tags["web:2"] = stub.tags["web:1"]
     first = fetch(f"{stub.name}/web:1")
@@ -278,7 +234,7 @@ def test_two_names_of_one_image(stub: RegistryStub, fetch: Callable[..., Json]) 
     assert not fetch(f"{stub.name}/web:2", f"{stub.name}/web:1")["changed"]
 
 
-def test_the_message_counts(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_the_message_counts(stub: RegistryStub, fetch: Fetch) -> None:
     for name in ("a:1", "b:1", "c:1"):
         stub.add_image(name, [name])
     fetch(f"{stub.name}/a:1")
@@ -288,7 +244,7 @@ def test_the_message_counts(stub: RegistryStub, fetch: Callable[..., Json]) -> N
     assert done == "images fetched: 2 (0.0 MiB), already in the store: 1"
 
 
-def test_the_largest_layer_starts_first(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_the_largest_layer_starts_first(stub: RegistryStub, fetch: Fetch) -> None:
     layers = ["a", "b"]
     image = stub.add_image("web:1", layers)
     manifest = json.loads(stub.content[image["digest"]])
@@ -305,7 +261,7 @@ def test_the_largest_layer_starts_first(stub: RegistryStub, fetch: Callable[...,
     assert asked[0].endswith(big["digest"])
 
 
-def test_layers_travel_side_by_side(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_layers_travel_side_by_side(stub: RegistryStub, fetch: Fetch) -> None:
     """Each of three layers waits until all three are asked for."""
     stub.add_image("web:1", ["a", "b", "c"])
     barrier = threading.Barrier(3, timeout=10)
@@ -322,9 +278,7 @@ def test_layers_travel_side_by_side(stub: RegistryStub, fetch: Callable[..., Jso
 # Locks
 
 
-def test_a_lock_pins_until_update(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
-) -> None:
+def test_a_lock_pins_until_update(stub: RegistryStub, fetch: Fetch, store: Path) -> None:
     name = f"{stub.name}/web:1"
     old = stub.add_image("web:1", ["a"])
     locked = fetch(name)["lock"]
@@ -342,7 +296,7 @@ def test_a_lock_pins_until_update(
     assert fetch(lock=locked)["changed"] and not fetch(lock=locked)["changed"]
 
 
-def test_a_pin_is_fetched_by_digest(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_a_pin_is_fetched_by_digest(stub: RegistryStub, fetch: Fetch) -> None:
     name = f"{stub.name}/web:1"
     old = stub.add_image("web:1", ["a"])
     locked = fetch(name, check=True)["lock"]
@@ -352,9 +306,7 @@ def test_a_pin_is_fetched_by_digest(stub: RegistryStub, fetch: Callable[..., Jso
     assert stub.asked("HEAD") == [] and stub.asked("manifests/1") == []
 
 
-def test_a_digest_in_the_list_pins_even_with_update(
-    stub: RegistryStub, fetch: Callable[..., Json]
-) -> None:
+def test_a_digest_in_the_list_pins_even_with_update(stub: RegistryStub, fetch: Fetch) -> None:
     old = stub.add_image("web:1", ["a"])
     stub.add_image("web:1", ["b"])
     name = f"{stub.name}/web:1"
@@ -365,9 +317,7 @@ def test_a_digest_in_the_list_pins_even_with_update(
     assert one(fetch(f"{name}@{old['digest']}", lock=locked))["digest"] == old["digest"]
 
 
-def test_images_select_from_the_lock_and_add_to_it(
-    stub: RegistryStub, fetch: Callable[..., Json]
-) -> None:
+def test_images_select_from_the_lock_and_add_to_it(stub: RegistryStub, fetch: Fetch) -> None:
     for name in ("a:1", "b:1", "c:1"):
         stub.add_image(name, [name])
     locked = fetch(f"{stub.name}/a:1", f"{stub.name}/b:1")["lock"]
@@ -378,9 +328,7 @@ def test_images_select_from_the_lock_and_add_to_it(
     assert images[f"{stub.name}/a:1"] == locked["images"][f"{stub.name}/a:1"]
 
 
-def test_lock_file(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path, tmp_path: Path
-) -> None:
+def test_lock_file(stub: RegistryStub, fetch: Fetch, store: Path, tmp_path: Path) -> None:
     for name in ("a:1", "b:1"):
         stub.add_image(name, [name])
     path = tmp_path / "images.lock.json"
@@ -399,7 +347,7 @@ def test_lock_file(
 
 
 def test_lock_file_keeps_link_and_other_platforms(
-    stub: RegistryStub, fetch: Callable[..., Json], tmp_path: Path
+    stub: RegistryStub, fetch: Fetch, tmp_path: Path
 ) -> None:
     stub.add_index("a:1", {"linux/amd64": ["a"], "linux/arm64": ["b"]})
     name, path, real = f"{stub.name}/a:1", tmp_path / "lock.json", tmp_path / "real.json"
@@ -420,7 +368,7 @@ def test_lock_file_keeps_link_and_other_platforms(
 
 
 def test_a_failed_image_stays_in_the_lock_file(
-    stub: RegistryStub, fetch: Callable[..., Json], tmp_path: Path
+    stub: RegistryStub, fetch: Fetch, tmp_path: Path
 ) -> None:
     stub.add_image("a:1", ["a"])
     stub.add_image("b:1", ["b"])
@@ -437,7 +385,7 @@ def test_a_failed_image_stays_in_the_lock_file(
     assert after[names[1]].target.digest == new["digest"]
 
 
-def test_as_is_kept(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_as_is_kept(stub: RegistryStub, fetch: Fetch) -> None:
     stub.add_image("a:1", ["a"])
     name = f"{stub.name}/a:1"
     locked = fetch({"name": name, "as": "site.example/a:1"})["lock"]
@@ -447,9 +395,7 @@ def test_as_is_kept(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[]", "\xff", '{"version": 2, "images": {}}'])
-def test_an_unusable_lock_file_is_told(
-    fetch: Callable[..., Json], tmp_path: Path, text: str
-) -> None:
+def test_an_unusable_lock_file_is_told(fetch: Fetch, tmp_path: Path, text: str) -> None:
     path = tmp_path / "lock.json"
     path.write_bytes(text.encode("latin-1"))
     with pytest.raises(_lock.LockError, match=r"lock\.json"):
@@ -457,7 +403,7 @@ def test_an_unusable_lock_file_is_told(
     assert path.read_bytes() == text.encode("latin-1")
 
 
-def test_nothing_wanted_is_told(fetch: Callable[..., Json], tmp_path: Path) -> None:
+def test_nothing_wanted_is_told(fetch: Fetch, tmp_path: Path) -> None:
     with pytest.raises(_lock.LockError, match="no image is wanted"):
         fetch(lock_path=str(tmp_path / "none.json"))
 
@@ -466,7 +412,7 @@ def test_nothing_wanted_is_told(fetch: Callable[..., Json], tmp_path: Path) -> N
 
 
 def test_one_failed_image_does_not_hide_the_others(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
+    stub: RegistryStub, fetch: Fetch, store: Path
 ) -> None:
     for name in ("a:1", "b:1", "c:1"):
         stub.add_image(name, ["base", name])
@@ -486,9 +432,7 @@ def test_one_failed_image_does_not_hide_the_others(
     check_store(store)
 
 
-def test_a_cut_goes_on_in_the_same_run(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
-) -> None:
+def test_a_cut_goes_on_in_the_same_run(stub: RegistryStub, fetch: Fetch, store: Path) -> None:
     stub.add_image("a:1", ["a"])
     stub.fault("blobs", cut_after=100)
     stub.fault("manifests", status=500)
@@ -497,9 +441,7 @@ def test_a_cut_goes_on_in_the_same_run(
     check_store(store)
 
 
-def test_a_cut_goes_on_in_the_next_run(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
-) -> None:
+def test_a_cut_goes_on_in_the_next_run(stub: RegistryStub, fetch: Fetch, store: Path) -> None:
     stub.add_image("a:1", ["a"])
     layer = layer_of("a")[0]
     part = {"status": 200, "body": layer[:2000], "times": 1}
@@ -513,9 +455,7 @@ def test_a_cut_goes_on_in_the_next_run(
     check_store(store)
 
 
-def test_a_damaged_leftover_is_forgotten(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
-) -> None:
+def test_a_damaged_leftover_is_forgotten(stub: RegistryStub, fetch: Fetch, store: Path) -> None:
     stub.add_image("a:1", ["a"])
     layer = layer_of("a")[0]
     layout = Layout(store)
@@ -526,9 +466,7 @@ def test_a_damaged_leftover_is_forgotten(
     check_store(store)
 
 
-def test_another_repository_may_have_the_layer(
-    stub: RegistryStub, fetch: Callable[..., Json]
-) -> None:
+def test_another_repository_may_have_the_layer(stub: RegistryStub, fetch: Fetch) -> None:
     stub.add_image("a:1", ["base"])
     stub.add_image("b:1", ["base"])
     stub.fault(f"/a/blobs/{digest_of(layer_of('base')[0])}", status=404, times=9)
@@ -538,7 +476,7 @@ def test_another_repository_may_have_the_layer(
 
 def test_a_full_disk_is_told(
     stub: RegistryStub,
-    fetch: Callable[..., Json],
+    fetch: Fetch,
     store: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -575,14 +513,14 @@ def changed_manifest(stub: RegistryStub, **changes: Any) -> None:
     ],
 )
 def test_unusable_manifests_are_told(
-    stub: RegistryStub, fetch: Callable[..., Json], changes: Json, message: str
+    stub: RegistryStub, fetch: Fetch, changes: Json, message: str
 ) -> None:
     changed_manifest(stub, **changes)
     result = fetch(f"{stub.name}/a:1", retries=0)
     assert result["failed"] and message in result["msg"] and f"{stub.name}/a:1" in result["msg"]
 
 
-def test_foreign_layers_are_told(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_foreign_layers_are_told(stub: RegistryStub, fetch: Fetch) -> None:
     image = stub.add_image("a:0", ["a"])
     document = json.loads(stub.content[image["digest"]])
     document["layers"][0]["urls"] = ["https://elsewhere.example/layer"]
@@ -590,7 +528,7 @@ def test_foreign_layers_are_told(stub: RegistryStub, fetch: Callable[..., Json])
     assert "lies outside of the registry" in fetch(f"{stub.name}/a:1")["msg"]
 
 
-def test_a_config_that_is_none_is_told(stub: RegistryStub, fetch: Callable[..., Json]) -> None:
+def test_a_config_that_is_none_is_told(stub: RegistryStub, fetch: Fetch) -> None:
     for content in (b"{}", b"[]", b"no json", b'{"rootfs": 7}', b'{"rootfs": {"diff_ids": ["x"]}}'):
         layer = stub.add_blob(b"layer", "")
         config = stub.add_blob(content, "")
@@ -602,7 +540,7 @@ def test_a_config_that_is_none_is_told(stub: RegistryStub, fetch: Callable[..., 
 
 @pytest.mark.parametrize("is_index", [True, False])
 def test_a_platform_that_is_not_there_is_told(
-    stub: RegistryStub, fetch: Callable[..., Json], is_index: bool
+    stub: RegistryStub, fetch: Fetch, is_index: bool
 ) -> None:
     if is_index:
         stub.add_index("a:1", {"linux/amd64": ["a"], "linux/arm/v6": ["b"]})
@@ -674,7 +612,7 @@ def test_any_document_is_taken_or_told(document: Any) -> None:
 
 
 def test_known_tells_of_former_targets_and_only_of_shared_layers(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
+    stub: RegistryStub, fetch: Fetch, store: Path
 ) -> None:
     both = {"linux/amd64": ["base", "one"], "linux/arm64": ["else"]}
     old = stub.add_index("a:1", both)
@@ -703,7 +641,7 @@ def test_known_tells_of_former_targets_and_only_of_shared_layers(
 
 
 def test_known_does_without_what_it_cannot_read(
-    stub: RegistryStub, fetch: Callable[..., Json], store: Path
+    stub: RegistryStub, fetch: Fetch, store: Path
 ) -> None:
     old = stub.add_image("a:1", ["base", "one"])
     fetch(f"{stub.name}/a:1")
