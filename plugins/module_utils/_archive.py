@@ -4,17 +4,16 @@
 
 """Archives, read: what is inside, checked before anything else looks at it.
 
-Reads a bundle of this collection, or any other tar that is an OCI image layout with docker's
-`manifest.json` (what `docker save` writes since Engine 25). The file may come in parts.
+Reads a bundle of this collection, whatever `docker save` of any Engine writes, and what other tools
+write in its stead: docker archives, and OCI image layouts in a tar. Every shape is read as an OCI
+layout; `_docker_archive` makes one of those that are none. The file may come in parts.
 """
 
 from __future__ import annotations
 
-import io
+import contextlib
 import json
-import re
-import tarfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,40 +24,41 @@ from ansible_collections.fleet.images.plugins.module_utils._bundle import (
     Region,
     blob_name,
     head,
-    read_region,
 )
-from ansible_collections.fleet.images.plugins.module_utils._layout import digest_of
+from ansible_collections.fleet.images.plugins.module_utils._docker_archive import as_layout, small
+from ansible_collections.fleet.images.plugins.module_utils._layout import (
+    IMAGE_NAME,
+    REF_NAME,
+    digest_of,
+)
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Blob,
     Layer,
     LockedImage,
     PlatformImage,
 )
-from ansible_collections.fleet.images.plugins.module_utils._parts import Concatenated
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
     parse,
     platform_of,
 )
+from ansible_collections.fleet.images.plugins.module_utils._tar import members
+from ansible_collections.fleet.images.plugins.module_utils._unpacked import unpacked
 
-# A manifest is at most 4 MiB by the distribution specification; configs are smaller still.
-SMALL = 16 << 20
-MOST_MEMBERS = 100_000
-_LARGEST_HEADER = 1 << 20
-_NAMES = re.compile(
-    r"(?:oci-layout|index\.json|manifest\.json|repositories|blobs/sha256/[0-9a-f]{64})\Z"
-)
 # What json.loads raises, and int() of an endless number.
 _NO_JSON = (ValueError, RecursionError, ArithmeticError)
-_DIRECTORIES = ("blobs", "blobs/sha256")
 
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive's content: where each member lies, and the images that it offers by name."""
+    """An archive's content: where each blob lies, and the images that it offers by name.
+
+    `paths` are the files that it was read from, unpacked; `regions` goes by the name of the blob's
+    member in a bundle.
+    """
 
     paths: tuple[Path, ...]
-    regions: Mapping[str, Region]
+    regions: Mapping[str, bytes | Region]
     images: Mapping[str, LockedImage]
 
     def has(self, digest: str) -> bool:
@@ -88,120 +88,105 @@ class Archive:
         return head(images, with_names=False) + found
 
 
-def read(paths: Sequence[Path]) -> Archive:
-    """An archive, looked through and checked; its layers are not read.
+@contextlib.contextmanager
+def opened(paths: Sequence[Path], spool: Path) -> Iterator[Archive]:
+    """An archive that may be compressed, while the context lasts.
+
+    `paths` are its files in order; `spool` is a directory on whose file system a compressed one is
+    unpacked. Raises as `read` and `unpacked` do.
+    """
+    with unpacked(paths, spool) as files:
+        yield read(files, str(paths[0]))
+
+
+def read(paths: Sequence[Path], shown: str = "") -> Archive:
+    """An archive, looked through and checked; its layers are not read, but for compressed ones of
+    docker archives. `shown` is what errors call it, by default its first path.
 
     Raises BundleError for a file that is no such archive, that is cut short, or that has members
     which have no place in one; OSError where it cannot be read.
     """
-    regions = _regions(tuple(paths))
-    for name in ("index.json", "manifest.json"):
-        if name not in regions:
-            raise BundleError(
-                f"{paths[0]}: wanted an archive with {name}, found none; make it with"
-                " image_archive, or with docker save of Engine 25 or newer"
-            )
-    reader = _Reader(regions)
+    shown = shown or str(paths[0])
+    inside = members(paths, shown)
+    if "index.json" not in inside and "manifest.json" not in inside:
+        raise BundleError(
+            f"{shown}: wanted an archive with index.json or manifest.json, found none; make it with"
+            " image_archive or docker save"
+        )
     try:
-        images = reader.images()
+        regions = inside if "index.json" in inside else as_layout(inside)
+        images = _Reader(regions).images()
     except (LookupError, TypeError, AttributeError, *_NO_JSON) as error:
         raise BundleError(
-            f"{paths[0]}: its index is not whole ({type(error).__name__}: {error}); make it anew"
+            f"{shown}: its index is not whole ({type(error).__name__}: {error}); make it anew"
         ) from error
     return Archive(tuple(paths), regions, images)
 
 
-def _regions(paths: tuple[Path, ...]) -> dict[str, Region]:
-    found: dict[str, Region] = {}
-    try:
-        with _Headers(Concatenated(paths)) as file, tarfile.open(fileobj=file, mode="r:") as tar:
-            for info in tar:
-                name = _checked_name(paths[0], info, found)
-                if name:
-                    found[name] = Region(paths, info.offset_data, info.size)
-            # tarfile takes whatever is no header for the end.
-            file.seek(tar.offset)
-            if file.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-                raise tarfile.ReadError(f"no end, but something else at byte {tar.offset}")
-    except (tarfile.TarError, ValueError, ArithmeticError, LookupError) as error:
-        raise BundleError(
-            f"{paths[0]}: wanted a whole tar archive, found a damaged or cut one ({error}); copy or"
-            " make it anew"
-        ) from error
-    return found
-
-
-class _Headers(io.BufferedReader):
-    """The parts as one file, as tarfile reads headers from it.
-
-    Buffered, so that a header that spans two parts is read whole; and never much at once, whatever
-    size a header claims to have.
-    """
-
-    def read(self, size: int | None = -1, /) -> bytes:
-        if size is None or not 0 <= size <= _LARGEST_HEADER:
-            raise tarfile.ReadError(f"a header of {size} bytes")
-        return super().read(size)
-
-
-def _checked_name(path: Path, info: tarfile.TarInfo, found: Mapping[str, Region]) -> str:
-    """The member's name, '' for a directory; raises BundleError for what has no place here."""
-    name = info.name[2:] if info.name.startswith("./") else info.name
-    if info.isdir() and name.rstrip("/") in ("", ".", *_DIRECTORIES):
-        return ""
-    wrong = ""
-    if not info.isreg() or info.issparse():
-        wrong = "is no regular file"
-    elif not _NAMES.match(name):
-        wrong = "is no file of an image archive"
-    elif info.size < 0:
-        wrong = f"has {info.size} bytes"
-    elif name in found:
-        wrong = "stands twice in it"
-    elif len(found) >= MOST_MEMBERS:
-        wrong = f"is beyond {MOST_MEMBERS} members"
-    elif not name.startswith("blobs/") and info.size > SMALL:
-        wrong = f"has {info.size} bytes, at most {SMALL} are wanted"
-    if wrong:
-        raise BundleError(f"{path}: its member {info.name!r} {wrong}; nothing was touched")
-    return name
-
-
 class _Reader:
-    """Reads an archive's small members into the images that it offers."""
+    """Reads a layout's small members into the images that it offers."""
 
-    def __init__(self, regions: Mapping[str, Region]) -> None:
+    def __init__(self, regions: Mapping[str, bytes | Region]) -> None:
         self._regions = regions
 
     def images(self) -> dict[str, LockedImage]:
-        targets = self._targets()
+        named = self._by_docker() if "manifest.json" in self._regions else self._by_index()
         found: dict[str, LockedImage] = {}
+        for name, target, manifest in named:
+            image = self._platform_image(manifest)
+            same = name in found and found[name].target == target
+            before = dict(found[name].platforms) if same else {}
+            found[name] = LockedImage(name, target, {**before, image.platform: image})
+        if not found:
+            raise LookupError("it names no container image")
+        return found
+
+    def _by_docker(self) -> Iterator[tuple[str, Blob, Blob]]:
+        """Name, what it points to, and the manifest, as docker's `manifest.json` names images."""
+        targets = {
+            self._blob_json(manifest.digest)["config"]["digest"]: (target, manifest)
+            for target, manifest, _entry in self._manifests()
+        }
         for entry in self._json("manifest.json"):
             config = "sha256:" + str(entry["Config"]).rpartition("/")[2]
             target, manifest = targets[config]
-            image = self._platform_image(config, manifest)
-            for text in entry.get("RepoTags") or [f"{image.config.digest[7:19]}:loaded"]:
-                name = _name(text)
-                before = dict(found[name].platforms) if name in found else {}
-                found[name] = LockedImage(name, target, {**before, image.platform: image})
-        return found
+            for text in entry.get("RepoTags") or [f"{config[7:19]}:loaded"]:
+                yield _name(text), target, manifest
 
-    def _targets(self) -> dict[str, tuple[Blob, Blob]]:
-        """Config digest -> (what the name points to, the manifest)."""
-        found: dict[str, tuple[Blob, Blob]] = {}
+    def _by_index(self) -> Iterator[tuple[str, Blob, Blob]]:
+        """The same of a layout that has only the index: names are annotations there.
+
+        What others than docker write as a reference may be a bare tag, which is no name.
+        """
+        for target, manifest, entry in self._manifests():
+            notes = entry.get("annotations") or {}
+            name = notes.get(IMAGE_NAME) or notes.get(REF_NAME) or ""
+            if ":" not in name and "/" not in name:
+                name = f"{target.digest[7:19]}:loaded"
+            yield _name(name), target, manifest
+
+    def _manifests(self) -> Iterator[tuple[Blob, Blob, Mapping[str, Any]]]:
+        """What `index.json` points to, the manifests of images in it, and its entry.
+
+        An index may be cut: manifests that are not inside do not count, nor do attestations and
+        other artifacts.
+        """
         for entry in self._json("index.json")["manifests"]:
             target = _blob(entry)
             content = self._blob_json(target.digest)
-            for child in content.get("manifests") or ():
-                if blob_name(child["digest"]) in self._regions:
-                    config = self._blob_json(child["digest"]).get("config") or {}
-                    found[config.get("digest", "")] = (target, _blob(child))
-            if "config" in content:
-                found[content["config"]["digest"]] = (target, target)
-        return found
+            below = [_blob(child) for child in content.get("manifests") or ()]
+            for manifest in [target] if "config" in content else below:
+                if blob_name(manifest.digest) in self._regions and self._is_image(manifest):
+                    yield target, manifest, entry
 
-    def _platform_image(self, config: str, manifest: Blob) -> PlatformImage:
+    def _is_image(self, manifest: Blob) -> bool:
+        """Whether the manifest's config is inside and states a platform."""
+        config = (self._blob_json(manifest.digest).get("config") or {}).get("digest", "")
+        return blob_name(config) in self._regions and bool(platform_of(self._blob_json(config)))
+
+    def _platform_image(self, manifest: Blob) -> PlatformImage:
         content = self._blob_json(manifest.digest)
+        config = content["config"]["digest"]
         described = self._blob_json(config)
         diff_ids = described["rootfs"]["diff_ids"]
         layers = content["layers"]
@@ -219,19 +204,13 @@ class _Reader:
 
     def _blob_json(self, digest: str) -> Any:
         name = blob_name(digest)
-        content = self._small(name)
+        content = small(self._regions[name])
         if digest_of(content) != digest:
             raise BundleError(f"{digest}: the archive holds other content under it; make it anew")
         return json.loads(content)
 
     def _json(self, name: str) -> Any:
-        return json.loads(self._small(name))
-
-    def _small(self, name: str) -> bytes:
-        region = self._regions[name]
-        if region.length > SMALL:
-            raise BundleError(f"{name}: {region.length} bytes, at most {SMALL} are wanted")
-        return b"".join(read_region(region))
+        return json.loads(small(self._regions[name]))
 
 
 def _blob(entry: Mapping[str, Any]) -> Blob:
