@@ -7,17 +7,19 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: image_archive
-short_description: Write images of a store into bundles that every Engine loads
+short_description: Write images of a store or of the Engine into bundles that every Engine loads
 version_added: 0.1.0
 description:
-  - Writes one or several bundles from the store that M(fleet.images.image_fetch) fills. A bundle is one tar that plain
-    C(docker load -i) takes on every Engine from 20.10 on, with either image store.
+  - Writes one or several bundles from the store that M(fleet.images.image_fetch) fills, or straight from the Engine.
+    A bundle is one tar that plain C(docker load -i) takes on every Engine from 20.10 on, with either image store.
   - Layers are the registry's own bytes, shared ones stand in it once, and the same input gives the same bytes.
+  - An Engine with the classic image store has layers uncompressed; these are compressed with gzip, on all cores.
   - Layers that the target has already may be left out, see O(blobs).
   - A bundle is written beside its place, flushed to disk and renamed, so the path never holds half a file.
 author: The fleet.images authors (@fleet-images)
 extends_documentation_fragment:
   - fleet.images.attributes
+  - fleet.images.engine
 attributes:
   check_mode:
     support: full
@@ -28,15 +30,24 @@ attributes:
   platform:
     platforms: linux
 options:
+  source:
+    description:
+      - Where the images come from. V(store) wants O(store), and O(lock) or O(lock_path).
+      - V(daemon) takes O(images) from the Engine of this host, as C(docker save) does. What is not there for the platform
+        fails the bundle, and its path keeps what it held.
+      - By default V(store) where a lock is given, and V(daemon) where none is.
+    type: str
+    choices: [store, daemon]
   store:
     description:
       - The directory of the store, an OCI image layout.
+      - With O(source=daemon), blobs are kept there, so that a layer is compressed once and never again. Without it they
+        lie beside the bundle until that is written, which takes its room twice.
     type: path
-    required: true
   lock:
     description:
       - The lock's content, as M(fleet.images.image_fetch) returns it.
-      - Exactly one of O(lock) and O(lock_path) is wanted.
+      - At most one of O(lock) and O(lock_path) is wanted.
     type: dict
   lock_path:
     description:
@@ -44,8 +55,9 @@ options:
     type: path
   images:
     description:
-      - The images of the lock that go into the bundle at O(path), all by default.
-      - A string, or a dict of C(name), C(digest), C(platforms) and C(as), of which the name selects.
+      - The images of the lock that go into the bundle at O(path), all by default; those of the Engine with O(source=daemon).
+      - A string, or a dict of C(name), C(digest), C(platforms) and C(as). The name selects, and C(as) is the name that the
+        image gets on the target. The platform is that of O(platform).
     type: list
     elements: raw
   path:
@@ -61,7 +73,19 @@ options:
     elements: str
   platform:
     description:
-      - The platform of the images, as C(linux/arm64); the host's own by default.
+      - The platform of the images, as C(linux/arm64); the host's or the Engine's own by default.
+    type: str
+  checksum:
+    description:
+      - Whether to write a file with the bundle's SHA-256 beside it, under its name with C(.sha256), as C(sha256sum -c) reads it.
+      - A bundle that is written without it loses the file of its predecessor.
+    type: bool
+    default: false
+  split_size:
+    description:
+      - Writes the bundle in parts of this size, C(.part001), C(.part002) and so on after its name, instead of one file.
+        C(cat) of them all is the bundle, and M(fleet.images.image_load) takes them as they are.
+      - Bytes, or a number with a unit of 1024, as V(4000MB). A disk with FAT32 takes files of less than V(4GB).
     type: str
   bundles:
     description:
@@ -109,6 +133,23 @@ EXAMPLES = r"""
     store: /var/lib/fleet-images/store
     lock_path: /var/lib/fleet-images/images.lock.json
     path: /var/tmp/my-images.tar
+
+- name: Write what the Engine of this host has into one file
+  fleet.images.image_archive:
+    images:
+      - nginx:alpine
+      - postgres:16
+    path: /var/tmp/my-images.tar
+
+- name: Write it in parts for a stick with FAT32, and keep the compressed layers for the next time
+  fleet.images.image_archive:
+    images:
+      - nginx:alpine
+      - postgres:16
+    path: /mnt/stick/my-images.tar
+    store: /var/lib/fleet-images/store
+    split_size: 4000MB
+    checksum: true
 """
 
 RETURN = r"""
@@ -123,6 +164,7 @@ bundles:
     local_path: {description: Where it stands on the controller., type: str, returned: with O(controller_dir) outside of check mode}
     bytes: {description: Its size in bytes., type: int, returned: always}
     sha256: {description: "Its SHA-256 in hex, empty in check mode where it would be written.", type: str, returned: always}
+    files: {description: "The files that hold it, one or its parts.", type: list, elements: str, returned: always}
     images: {description: The names of its images., type: list, elements: str, returned: always}
     left_out: {description: Bytes of the layers that were left out., type: int, returned: always}
 failed_bundles:
@@ -133,6 +175,11 @@ failed_bundles:
   contains:
     path: {description: Where it was to stand., type: str, returned: always}
     reason: {description: Why it does not., type: str, returned: always}
+    damaged:
+      description: Digests of blobs that had other content in the store and were removed, so that they are fetched anew.
+      type: list
+      elements: str
+      returned: always
 images:
   description: One entry per image of each bundle.
   returned: success
@@ -141,84 +188,71 @@ images:
   contains:
     name: {description: The image's name on the target., type: str, returned: always}
     id: {description: The digest of its config., type: str, returned: always}
-    digest: {description: The digest that its tag named in the registry., type: str, returned: always}
+    digest: {description: The digest of the index or manifest that it is loaded with., type: str, returned: always}
     action: {description: "V(archived), or V(none) where the bundle stood there already.", type: str, returned: always}
     path: {description: The bundle that holds it., type: str, returned: always}
 """
 
 import platform as machine
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.common.text.formatters import human_to_bytes
 
-from ansible_collections.fleet.images.plugins.module_utils import _bundle, _bundle_files, _lock
-from ansible_collections.fleet.images.plugins.module_utils._layout import Layout, LayoutError
-from ansible_collections.fleet.images.plugins.module_utils._reference import (
-    InvalidReference,
-    parse_images,
-    parse_platform,
-)
+from ansible_collections.fleet.images.plugins.module_utils import _lock, _save
+from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
+from ansible_collections.fleet.images.plugins.module_utils._bundle_files import Form
+from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
+from ansible_collections.fleet.images.plugins.module_utils._layout import Layout
+from ansible_collections.fleet.images.plugins.module_utils._reference import parse_platform
+from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError, SdkMissing
 
-ERRORS = (LayoutError, _bundle.BundleError, _lock.LockError, InvalidReference, OSError)
-
-
-def write_bundle(
-    layout: Layout, lock: _lock.Lock, wanted: Mapping[str, Any], dry_run: bool
-) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Writes one bundle; returns its entry and those of its images. Raises one of ERRORS."""
-    if wanted["images"] is not None:
-        lock = _lock.select(lock, [spec.key for spec in parse_images(wanted["images"])])
-    on = parse_platform(wanted["platform"] or machine.machine())
-    images = [(image, on) for _name, image in sorted(lock.items())]
-    include = None if wanted["blobs"] is None else frozenset(wanted["blobs"])
-    parts = _bundle.members(layout, images, include, foreseen=dry_run)
-    written = _bundle_files.write(Path(wanted["path"]), parts, dry_run)
-    layers = {layer.digest: layer.size for image, _on in images for layer in image.on(on).layers}
-    bundle = {
-        "path": wanted["path"],
-        "changed": written.changed,
-        "bytes": written.bytes,
-        "sha256": written.sha256,
-        "images": [image.destination.tagged for image, _on in images],
-        "left_out": 0 if include is None else sum(layers[one] for one in layers.keys() - include),
-    }
-    return bundle, [_entry(image, on, bundle) for image, _on in images]
+ERRORS = (EngineError, SdkError, ValueError, OSError)
 
 
-def _entry(image: _lock.LockedImage, on: str, bundle: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "name": image.destination.tagged,
-        "id": image.on(on).config.digest,
-        "digest": image.target.digest,
-        "action": "archived" if bundle["changed"] else "none",
-        "path": bundle["path"],
-    }
-
-
-def archive(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
-    """Writes the bundles that the parameters ask for; one that fails holds back no other.
-
-    Raises one of ERRORS where there is no lock to begin with.
-    """
-    if params["lock_path"]:
+def save(params: Mapping[str, Any], dry_run: bool) -> list[_save.Outcome]:
+    """Writes the bundles that the parameters ask for. Raises one of ERRORS, LockError among it."""
+    wanted = [params] if params["bundles"] is None else params["bundles"]
+    tasks = [_save.task(one) for one in wanted]
+    form = Form(split_size_of(params["split_size"]), params["checksum"])
+    saver = _save.Saver(form, dry_run)
+    given = params["lock"] is not None or params["lock_path"] is not None
+    if params["source"] == "daemon" or (params["source"] is None and not given):
+        if given:
+            raise ValueError("a lock selects from a store: leave it out, or set source: store")
+        return saver.from_engine(partial(Engine, params), params["store"], tasks)
+    if not given or params["store"] is None:
+        raise ValueError("source: store wants a store, and a lock or lock_path; set them")
+    if params["lock_path"] is not None:
         lock = _lock.loads(Path(params["lock_path"]).read_bytes())
     else:
         lock = _lock.load(params["lock"])
-    layout = Layout(params["store"])
-    results, errors = [], []
-    for wanted in [params] if params["bundles"] is None else params["bundles"]:
-        try:
-            results.append(write_bundle(layout, lock, wanted, dry_run))
-        except ERRORS as error:
-            errors.append({"path": wanted["path"], "reason": str(error)})
-    bundles = [bundle for bundle, _images in results]
+    own = parse_platform(machine.machine())
+    return saver.from_store(Layout(params["store"]), lock, tasks, own)
+
+
+def split_size_of(text: str | None) -> int:
+    """Bytes of each part; 0 for none. Raises ValueError."""
+    if text is None:
+        return 0
+    size = int(human_to_bytes(text))
+    if size < 1:
+        raise ValueError(f"split_size: wanted at least 1 byte, found {text!r}")
+    return size
+
+
+def report(outcomes: list[_save.Outcome]) -> dict[str, Any]:
+    """The module's result."""
+    errors = [one.as_failure() for one in outcomes if one.written is None]
+    bundles = [one.as_result() for one in outcomes if one.written is not None]
     new = [bundle for bundle in bundles if bundle["changed"]]
     return {
         "changed": bool(new),
         "bundles": bundles,
-        "images": [image for _bundle, images in results for image in images],
+        "images": [image for one in outcomes for image in one.image_results()],
         "diff": {"before": "", "after": "".join(f"{b['path']}: {b['bytes']} bytes\n" for b in new)},
         "failed_bundles": errors,
         "msg": "; ".join(f"{error['path']}: {error['reason']}" for error in errors)
@@ -236,22 +270,30 @@ def main() -> None:
     bundle = {**one, "path": {"type": "path", "required": True}}
     module = AnsibleModule(
         argument_spec={
+            **engine_arguments(),
             **one,
-            "store": {"type": "path", "required": True},
+            "source": {"type": "str", "choices": ["store", "daemon"]},
+            "store": {"type": "path"},
             "lock": {"type": "dict"},
             "lock_path": {"type": "path"},
             "path": {"type": "path"},
+            "checksum": {"type": "bool", "default": False},
+            "split_size": {"type": "str"},
             "controller_dir": {"type": "path"},
             "bundles": {"type": "list", "elements": "dict", "options": bundle},
         },
-        required_one_of=[("lock", "lock_path"), ("path", "bundles")],
-        mutually_exclusive=[("lock", "lock_path"), ("path", "bundles")],
+        required_one_of=[("path", "bundles")],
+        mutually_exclusive=[
+            ("lock", "lock_path"),
+            ("path", "bundles"),
+            ("controller_dir", "split_size"),
+        ],
         supports_check_mode=True,
     )
     try:
-        result = archive(module.params, module.check_mode)
+        result = report(save(module.params, module.check_mode))
     except ERRORS as error:
-        module.fail_json(msg=str(error))
+        module.fail_json(msg=str(error), sdk_missing=isinstance(error, SdkMissing))
     if result["failed_bundles"]:
         module.fail_json(**result)
     module.exit_json(**result)

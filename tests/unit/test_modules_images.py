@@ -217,6 +217,7 @@ def test_archive_is_written_once(call: Call, store: Store, tmp_path: Path) -> No
             "changed": True,
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
+            "files": [str(path)],
             "images": [APP, WEB],
             "left_out": 0,
         }
@@ -322,6 +323,8 @@ def test_archive_of_a_damaged_store(call: Call, store: Store, tmp_path: Path) ->
     blob.write_bytes(content)
     result = archive(call, store, app, path=str(tmp_path / "b.tar"))
     assert f"{blob} holds other content" in result["msg"]
+    assert result["failed_bundles"][0]["damaged"] == layers_of(app)[:1]
+    assert not blob.exists()
     assert not result["changed"]
     assert list(tmp_path.glob("*.tar")) == list(tmp_path.glob(".*.tmp")) == []
 
@@ -331,7 +334,11 @@ def test_archive_of_a_damaged_store(call: Call, store: Store, tmp_path: Path) ->
     [
         ({}, "one of the following is required: path, bundles"),
         ({"path": "x", "bundles": []}, "mutually exclusive: path|bundles"),
-        ({"path": "x", "lock": None}, "the lock: wanted a JSON object"),
+        ({"path": "x", "lock": None, "source": "store"}, "wants a store, and a lock or lock_path"),
+        ({"path": "x", "source": "daemon"}, "a lock selects from a store: leave it out"),
+        ({"path": "x", "lock": None}, "no image is named; name them in images"),
+        ({"path": "x", "split_size": "0"}, "split_size: wanted at least 1 byte, found '0'"),
+        ({"path": "x", "split_size": "1", "controller_dir": "x"}, "mutually exclusive: controller"),
     ],
 )
 def test_archive_wants_a_path_and_a_lock(
