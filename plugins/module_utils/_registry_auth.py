@@ -34,6 +34,8 @@ from ansible_collections.fleet.images.plugins.module_utils._sdk import import_sd
 _BODY = 1 << 20
 # What the SDK lets through for a file of another shape; RuntimeError: for helpers, before 6.
 _CONFIG_ERRORS = (RuntimeError, OSError, ValueError, LookupError, TypeError, AttributeError)
+# How the SDK tells which helper it could not use.
+_HELPER = re.compile(r"(docker-credential-[\w.-]+) (not installed|exited)")
 _PARAMETER = re.compile(
     r"""\s*,?\s*([!#$%&'*+.^_`|~0-9A-Za-z-]+)"""  # a token: a scheme, or a parameter's name
     r"""(?:\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s,"]+)))?"""
@@ -83,12 +85,20 @@ def docker_config_login(host: str) -> Login:
     try:
         found = docker.auth.load_config().resolve_authconfig(host) or {}
     except (docker.errors.DockerException, *_CONFIG_ERRORS) as error:
-        # The text may quote what the file holds: only the kind of the failure is safe.
-        return Login(problem=f"the Docker config file cannot be used: {type(error).__name__}")
+        return Login(problem=_problem(error))
     lower = {str(key).lower(): str(value or "") for key, value in found.items()}
     return Login(
         lower.get("username", ""), lower.get("password", ""), lower.get("identitytoken", "")
     )
+
+
+def _problem(error: BaseException) -> str:
+    """Why there is no login. The text may quote a secret: only what is known in it is safe."""
+    helper = _HELPER.search(str(error))
+    if helper:
+        how = "is not installed" if helper[2] == "not installed" else "failed"
+        return f"the credential helper {helper[1]} {how}"
+    return f"the Docker config file cannot be used: {type(error).__name__}"
 
 
 def challenges(header: str) -> dict[str, dict[str, str]]:

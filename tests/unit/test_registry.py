@@ -481,11 +481,9 @@ def test_login_of_a_credential_helper(
         assert (tmp_path / "asked").read_text() == stub.name
 
 
-@pytest.mark.filterwarnings("ignore:docker-credential-not-installed")
 @pytest.mark.parametrize(
     "content",
     [
-        {"credsStore": "not-installed"},
         {"credHelpers": 7},
         {"auths": {"x": {"auth": "?"}}},
         {"auths": {"x": {"auth": 7}}},
@@ -498,6 +496,33 @@ def test_an_unusable_docker_config_is_told(connect: Callable[..., Registry], con
         write_docker_config(content)
         with pytest.raises(Refused, match="the Docker config file cannot be used"):
             connect().resolve(parse(f"{stub.name}/web:1"))
+
+
+@pytest.mark.filterwarnings("ignore:docker-credential-made-up")
+@pytest.mark.parametrize(
+    ("script", "told"),
+    [(None, "made-up is not installed"), ("echo s3cret; exit 1", r"made-up failed\)")],
+    ids=["absent", "broken"],
+)
+def test_an_unusable_credential_helper_is_told(
+    connect: Callable[..., Registry],
+    script: str | None,
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if script:
+        helper = tmp_path / "docker-credential-made-up"
+        helper.write_text(f"#!/bin/sh\n{script}\n")
+        helper.chmod(helper.stat().st_mode | stat.S_IXUSR)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    with RegistryStub(login=LOGIN, scheme="basic") as stub:
+        write_docker_config({"credsStore": "made-up"})
+        with pytest.raises(
+            Refused, match=f"the credential helper docker-credential-{told}"
+        ) as info:
+            connect().resolve(parse(f"{stub.name}/web:1"))
+        assert "s3cret" not in str(info.value)
 
 
 def test_netrc_does_not_replace_a_token(connect: Callable[..., Registry]) -> None:
