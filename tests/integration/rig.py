@@ -77,13 +77,22 @@ class Rig:
 
     def inside(self, host: str, *command: str, check: bool = True) -> str:
         """What a command on a host prints; does not need the network between them."""
-        container = self.fleet.container(operations.by_name(host))
-        return self.engine.docker("exec", container, *command, check=check).stdout
+        return self.engine.docker("exec", self.container(host), *command, check=check).stdout
+
+    def container(self, host: str) -> str:
+        """A host's name on the outer Engine."""
+        return self.fleet.container(operations.by_name(host))
+
+    def pipe(self, source: str, write: str, target: str, read: str) -> None:
+        """Runs a command on each of two hosts, what the first one writes going to the second."""
+        docker = f"docker -H {self.engine.address} exec"
+        line = f"{docker} {self.container(source)} {write} | "
+        line += f"{docker} -i {self.container(target)} {read}"
+        subprocess.run(["bash", "-o", "pipefail", "-c", line], check=True, capture_output=True)
 
     def put(self, host: str, tar: bytes, place: str) -> None:
         """Unpacks a tar in a directory of a host."""
-        container = self.fleet.container(operations.by_name(host))
-        self.engine.docker("cp", "-", f"{container}:{place}", stdin=tar)
+        self.engine.docker("cp", "-", f"{self.container(host)}:{place}", stdin=tar)
 
     def held(self, host: str) -> State:
         """Every image of a host by name, digest and ID, nameless ones included."""
