@@ -11,10 +11,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+from ansible import constants as C
 from ansible.errors import AnsibleActionFail, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 
-from ansible_collections.fleet.images.plugins.module_utils import _archive, _lock, _parts
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _archive,
+    _load,
+    _lock,
+    _parts,
+    _unpacked,
+)
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.plugin_utils._carried import Carried
@@ -46,30 +53,51 @@ class ActionModule(Carried):
             raise AnsibleActionFail(str(error)) from error
 
     def _load_from_controller(self, args: Result, task_vars: Result) -> Result:
-        src = self._source(args)
+        files = self._source(args)
         if boolean(args.get("planned", False), strict=False) and not self._task.check_mode:
-            return self._send_and_load(args, src, task_vars)
-        archive = _archive.read([src])
+            return self._send_and_load(args, files, task_vars)
+        with _archive.opened(files, Path(C.DEFAULT_LOCAL_TMP)) as archive:
+            return self._load_archive(args, files, archive, task_vars)
+
+    def _load_archive(
+        self, args: Result, files: list[Path], archive: _archive.Archive, task_vars: Result
+    ) -> Result:
         if args.get("lock") is None and args.get("lock_path") is None:
             args["lock"] = _lock.dump(archive.images)
         planned = self._module(PLAN, self._plan_args(args), task_vars)
         if "images" not in planned:
             return planned
+        lock = archive.images if args.get("lock") is None else _lock.load(args["lock"])
+        _refuse_unfit(planned, lock, archive, bool(args.get("known")))
         todo = [image for image in planned["images"] if image["action"] == "loaded"]
-        if not todo or self._task.check_mode:
-            return _foreseen(planned, src.stat().st_size if todo else 0)
-        return self._send_and_load(args, src, task_vars)
+        if not todo:
+            return _foreseen(planned, 0)
+        to_send = _to_send(args, files, archive)
+        if self._task.check_mode:
+            return _foreseen(planned, sum(file.stat().st_size for file in to_send))
+        return self._send_and_load(args, to_send, task_vars)
 
-    def _source(self, args: Result) -> Path:
+    def _source(self, args: Result) -> list[Path]:
+        """The archive's files, compared with the checksums beside them."""
         if not args.get("src"):
             raise AnsibleActionFail("image_load: src is wanted, the bundle on the controller")
         try:
-            return Path(self._find_needle("files", args["src"]))
+            src = self._found(args["src"])
         except AnsibleError as error:
             raise AnsibleActionFail(
                 f"{args['src']}: a bundle is wanted on the controller, none is there; make it with"
                 " image_archive, or set remote_src where it lies on the host"
             ) from error
+        files = _parts.split_parts(src)
+        _parts.check_sums(src, files)
+        return files
+
+    def _found(self, src: str) -> Path:
+        """The whole archive, or the first part of one that was split."""
+        try:
+            return Path(self._find_needle("files", src))
+        except AnsibleError:
+            return Path(self._find_needle("files", str(_parts.part_name(Path(src), 1))))
 
     def _plan_args(self, args: Result) -> Result:
         names = {"lock", "lock_path", "images", "known"}
@@ -77,32 +105,33 @@ class ActionModule(Carried):
             names.update((name, *spec.get("aliases", ())))
         return {name: value for name, value in args.items() if name in names}
 
-    def _send_and_load(self, args: Result, src: Path, task_vars: Result) -> Result:
+    def _send_and_load(self, args: Result, files: list[Path], task_vars: Result) -> Result:
         started = time.monotonic()
-        parts, whole = _parts.cut(src)
+        parts, whole = _parts.cut(files)
         wanted = str(args.get("sha256") or whole)
         if whole != wanted.lower():
             raise AnsibleActionFail(
-                f"{src}: wanted SHA-256 {wanted}, found {whole}; it is damaged or another file,"
+                f"{files[0]}: wanted SHA-256 {wanted}, found {whole}; it is damaged or another file,"
                 " copy or make it anew"
             )
         args.update(remote_src=True, sha256=whole)
-        size = src.stat().st_size
+        size = sum(part.size for part in parts)
         if size <= SMALL:
-            args["content"] = base64.b64encode(src.read_bytes()).decode()
+            with _parts.Concatenated(files) as file:
+                args["content"] = base64.b64encode(file.readall()).decode()
             result, sent, resumed = self._module(LOAD, args, task_vars), size, 0
         else:
-            result, sent, resumed = self._load_in_parts(args, src, parts, task_vars)
+            result, sent, resumed = self._load_in_parts(args, files, parts, task_vars)
         seconds = round(time.monotonic() - started, 3)
         return {**result, "bytes_sent": sent, "bytes_resumed": resumed, "seconds": seconds}
 
     def _load_in_parts(
-        self, args: Result, src: Path, parts: list[_parts.Part], task_vars: Result
+        self, args: Result, files: list[Path], parts: list[_parts.Part], task_vars: Result
     ) -> tuple[Result, int, int]:
         """The module's result, bytes sent, and bytes that were there from a broken transfer."""
         whole = args["sha256"]
         staging = Staging(self._shell, self._put, args.get("staging_dir") or STAGING, whole[:16])
-        sent = staging.send(src, parts)
+        sent = staging.send(files, parts)
         try:
             there = [{"path": path, "sha256": part.sha256} for path, part in zip(sent.paths, parts)]
             args.update(parts=there, sha256=None)
@@ -119,6 +148,46 @@ class ActionModule(Carried):
         return self._connection.put_file(local, remote)
 
 
+def _to_send(args: Result, files: list[Path], archive: _archive.Archive) -> list[Path]:
+    """The files that go to the host: the archive as it is, which is least where it is compressed.
+
+    But with zstd it goes unpacked, because hardly any host has that.
+    """
+    if _unpacked.compression(files) != _unpacked.ZSTD:
+        return files
+    if args.get("sha256"):
+        _parts.check_sha256(files[0], args.pop("sha256"), *files[1:])
+    return list(archive.paths)
+
+
+def _refuse_unfit(
+    planned: Result, lock: _lock.Lock, archive: _archive.Archive, known: bool
+) -> None:
+    """Marks in the plan what this bundle cannot bring, as the module would: it is not even sent.
+
+    A containerd store whose layers are not known is left to try.
+    """
+    engine = planned["engine"]
+    missing: set[str] = set()
+    told = known or engine["store"] != "containerd"
+    for image in planned["images"]:
+        if image["action"] != "loaded" or image["lock_name"] not in lock:
+            continue
+        layers = lock[image["lock_name"]].on(engine["platform"]).layers
+        lacking = [one for one in layers if one.digest in planned["blobs"]]
+        reason = _load.unreadable(image["lock_name"], lacking, engine["version"])
+        gone = [one.digest for one in lacking if told and not archive.has(one.digest)]
+        if gone:
+            missing.update(gone)
+            reason = (
+                f"{image['lock_name']}: layer {', '.join(gone)} is missing, the bundle leaves it"
+                " out and this Engine does not have it; plan again, or bring a full bundle"
+            )
+        if reason:
+            image.update(action="failed", reason=reason, bytes=0)
+    planned["missing_layers"] = sorted(missing)
+
+
 def _foreseen(planned: Result, size: int) -> Result:
     """What a load does, or would do in check mode, as far as the plan tells."""
     images = [
@@ -129,13 +198,16 @@ def _foreseen(planned: Result, size: int) -> Result:
         for image in planned["images"]
     ]
     todo = [image for image in images if image["action"] == "loaded"]
-    failed = {"failed": True, "msg": planned["msg"]} if planned.get("failed") else {}
+    errors = [image["reason"] for image in images if image["action"] == "failed"]
+    failed = {"failed": True, "msg": "; ".join(errors)} if errors else {}
+    wanted = sum(image["bytes"] for image in todo) if errors else planned["bytes"]
     return {
         "changed": bool(todo),
         "images": images,
-        "bytes": planned["bytes"],
+        "bytes": wanted,
         "bytes_sent": size,
         "bytes_resumed": 0,
+        "missing_layers": planned["missing_layers"],
         "seconds": 0.0,
         "diff": planned["diff"],
         "msg": f"{len(todo)} of {len(images)} images to load, {planned['bytes']} bytes",

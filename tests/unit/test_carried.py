@@ -109,9 +109,10 @@ class Host:
         )
         assert " => " in done.stdout, done.stdout + done.stderr
         assert os.listdir(self.place) == []
-        result: Json = json.loads(done.stdout.split(" => ", 1)[1])
+        head, text = done.stdout.split(" => ", 1)
+        result: Json = json.loads(text)
         assert "sdk_missing" not in result
-        return result
+        return {**result, "failed": "FAILED" in head}
 
 
 @pytest.fixture
@@ -199,3 +200,21 @@ def test_the_cache_of_the_role_is_the_usual_one(
     assert Path(first["path"]).parent == tmp_path / "fleet-images" / "sdk"
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     assert _carried.make_pack("", "")["sha256"] == first["sha256"]
+
+
+def test_a_bundle_that_does_not_fit_is_refused_beforehand(host: Host, engine: EngineStub) -> None:
+    """In check mode and without, alike: what leaves a missing layer out is not even sent."""
+    host.with_sdk()
+    store = Store.at(host.root / "store")
+    image = store.image("app:1", "a", "b")
+    base = image.on("linux/amd64").layers[0].digest
+    bundle = store.bundle(host.root / "thin.tar", image, without=[base])
+    wanted = {"src": str(bundle), "lock": _lock.dump(as_lock(image)), "known": store.known(image)}
+    both = [
+        host.run("image_load", check, docker_host=engine.url, **wanted) for check in (True, False)
+    ]
+    assert both[0] == both[1]
+    assert both[0]["failed"] and not both[0]["changed"]
+    assert both[0]["missing_layers"] == [base]
+    assert (both[0]["bytes"], both[0]["bytes_sent"]) == (0, 0)
+    assert f"layer {base} is missing" in both[0]["msg"]
