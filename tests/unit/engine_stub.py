@@ -20,7 +20,7 @@ import threading
 import time
 import urllib.parse
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
@@ -66,6 +66,7 @@ class Image:
     blobs: list[str] = field(default_factory=list)
     unpacked: bool = True
     tags: set[str] = field(default_factory=set)
+    repo_digests: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -105,6 +106,9 @@ class EngineStub:
         self.faults: list[Fault] = []
         self.seen: list[str] = []
         self.uploads: list[Upload] = []
+        # What an export of these IDs is, and whether the connection ends before it does.
+        self.export: Callable[[list[str]], bytes] = lambda _ids: b""
+        self.export_breaks = False
         self.in_flight = self.most_in_flight = 0
         self.gone = False
         self.lock = threading.RLock()
@@ -202,7 +206,13 @@ class EngineStub:
             return None
         os_name, architecture = image.platform.split("/")
         rootfs = {"Type": "layers", "Layers": image.diff_ids}
-        return {"Id": id_, "Os": os_name, "Architecture": architecture, "RootFS": rootfs}
+        return {
+            "Id": id_,
+            "Os": os_name,
+            "Architecture": architecture,
+            "RootFS": rootfs,
+            "RepoDigests": image.repo_digests or None,
+        }
 
     # loads
 
@@ -411,6 +421,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(fault.status, {"message": fault.words})
         elif line.startswith("POST /images/load"):
             self.load()
+        elif line.startswith("GET /images/get"):
+            self.export(urllib.parse.parse_qs(matched[3])["names"])
         else:
             with stub.lock:
                 self.answer(*self.result(path))
@@ -433,10 +445,11 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/images/json":
             told = self.query.get("manifests") == "1" and self.api >= (1, 47)
             return 200, stub.listed(told and not stub.classic)
-        matched = re.match(r"/images/(sha256:[0-9a-f]{64})(/json|/tag)?$", path)
-        if matched is None or matched[1] not in stub.images:
+        matched = re.match(r"/images/(.+?)(/json|/tag)?$", path)
+        id_ = stub.tags.get(matched[1], matched[1]) if matched else ""
+        if matched is None or id_ not in stub.images:
             return 404, {"message": f"No such image: {path.split('/')[2]}"}
-        return self.image(matched[1], matched[2] or "")
+        return self.image(id_, matched[2] or "")
 
     def image(self, id_: str, what: str) -> tuple[int, Any]:
         if what == "/json":
@@ -474,6 +487,22 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
+
+    def export(self, ids: list[str]) -> None:
+        """As a real one: the whole fails if one image is not there."""
+        if lacking := [one for one in ids if one not in self.stub.images]:
+            self.answer(404, {"message": f"No such image: {lacking[0]}"})
+            return
+        content = self.stub.export(ids)
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        for at in range(0, len(content), 1 << 15):
+            chunk = content[at : at + (1 << 15)]
+            self.wfile.write(b"%x\r\n%b\r\n" % (len(chunk), chunk))
+        self.close_connection = True
+        if not self.stub.export_breaks:
+            self.wfile.write(b"0\r\n\r\n")
 
     def load(self) -> None:
         stub = self.stub
