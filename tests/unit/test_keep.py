@@ -16,12 +16,16 @@ from typing import Any
 import fetching
 import pytest
 from fetching import Fetch, Json, check_store, files, one
-from images import AMD64, Store
+from images import AMD64, LAYER, Store
 from registry_stub import RegistryStub, digest_of, layer_of
 
 from ansible_collections.fleet.images.plugins.module_utils import _export, _local, _lock, _sweep
 from ansible_collections.fleet.images.plugins.module_utils._layout import Layout, LayoutError
-from ansible_collections.fleet.images.plugins.module_utils._lock import LockedImage, LockError
+from ansible_collections.fleet.images.plugins.module_utils._lock import (
+    Layer,
+    LockedImage,
+    LockError,
+)
 
 pytest.importorskip("requests")
 pytest.importorskip("docker")
@@ -420,6 +424,22 @@ def test_auto_takes_the_registry_where_it_answers(
         assert "is not there" in reason and "which has no such image" in reason
     assert planned["bytes_fetched"] == done["bytes_fetched"]
     assert planned["lock"] == done["lock"]
+
+
+def test_a_layer_that_comes_from_the_engine_is_not_fetched_as_well(
+    stub: RegistryStub, fetch: Fetch, export: FakeExport
+) -> None:
+    stub.add_image("web:1", ["w"])
+    content, diff_id = layer_of("w")
+    blob = export.made.put(content, LAYER)
+    made = export.made.image_of((Layer(blob.digest, blob.size, LAYER, diff_id),))
+    app = LockedImage(f"{stub.name}/app:1", made.manifest, {AMD64: made})
+    export.images[app.name] = app
+    names = (f"{stub.name}/web:1", app.name)
+    planned = fetch(*names, source="auto", connect=engine, check=True)
+    done = fetch(*names, source="auto", connect=engine)
+    assert planned["bytes_fetched"] == done["bytes_fetched"]
+    assert stub.asked(layer("w")) == []
 
 
 def test_without_an_engine_both_reasons_are_told(stub: RegistryStub, fetch: Fetch) -> None:
