@@ -111,8 +111,8 @@ class ActionModule(Carried):
         wanted = str(args.get("sha256") or whole)
         if whole != wanted.lower():
             raise AnsibleActionFail(
-                f"{files[0]}: wanted SHA-256 {wanted}, found {whole}; it is damaged or another file,"
-                " copy or make it anew"
+                f"{files[0]}: wanted SHA-256 {wanted}, found {whole}; it is damaged or another"
+                " file, copy or make it anew"
             )
         args.update(remote_src=True, sha256=whole)
         size = sum(part.size for part in parts)

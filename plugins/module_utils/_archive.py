@@ -53,10 +53,11 @@ _NO_JSON = (ValueError, RecursionError, ArithmeticError)
 class Archive:
     """An archive's content: where each blob lies, and the images that it offers by name.
 
-    `paths` are the files that it was read from, unpacked; `regions` goes by the name of the blob's
-    member in a bundle.
+    `name` is what errors call it. `paths` are the files that it is read from, unpacked. `regions`
+    goes by the name of the blob's member in a bundle.
     """
 
+    name: str
     paths: tuple[Path, ...]
     regions: Mapping[str, bytes | Region]
     images: Mapping[str, LockedImage]
@@ -120,7 +121,7 @@ def read(paths: Sequence[Path], shown: str = "") -> Archive:
         raise BundleError(
             f"{shown}: its index is not whole ({type(error).__name__}: {error}); make it anew"
         ) from error
-    return Archive(tuple(paths), regions, images)
+    return Archive(shown, tuple(paths), regions, images)
 
 
 class _Reader:

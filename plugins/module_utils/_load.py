@@ -24,8 +24,13 @@ from ansible_collections.fleet.images.plugins.module_utils._holdings import (
     ImagePlan,
     Plan,
 )
+from ansible_collections.fleet.images.plugins.module_utils._lock import Blob
 
 Known = Sequence[Mapping[str, Any]]
+
+
+# The first Engine that unpacks zstd (https://docs.docker.com/engine/release-notes/23.0/).
+FIRST_ZSTD = 23
 
 
 class LoadError(Exception):
@@ -110,14 +115,16 @@ class Loader:
 
     def _unfit(self, plan: ImagePlan) -> str:
         """Why the archive cannot bring this image; '' where it can."""
-        name, paths = plan.image.name, self.archive.paths
+        name = plan.image.name
         wanted = plan.image.on(self.before.platform)
         for blob in (plan.image.target, wanted.manifest, wanted.config):
             if not self.archive.has(blob.digest):
                 return (
-                    f"{name}: wanted {blob.digest}, the bundle {paths[0]} does not hold this image;"
-                    " make it anew from the same lock"
+                    f"{name}: wanted {blob.digest}, the bundle {self.archive.name} does not hold"
+                    " this image; make it anew from the same lock"
                 )
+        if unreadable(name, plan.lacking, self.engine.facts.version):
+            return unreadable(name, plan.lacking, self.engine.facts.version)
         if self.before.store == CONTAINERD and not self.known:
             return ""  # The Engine's API names no layers: it is tried, and verified by state.
         # An image runs without its attestations: a bundle may leave them out.
@@ -215,6 +222,18 @@ class Loader:
                         self.engine.remove(left)
                 except EngineError as error:
                     outcome.error += f"; {left} is left behind: {error}"
+
+
+def unreadable(name: str, blobs: Iterable[Blob], version: str) -> str:
+    """Why an Engine of this version cannot unpack these blobs of an image; '' where it can."""
+    major = version.partition(".")[0]
+    zstd = any(blob.media_type.endswith("zstd") for blob in blobs)
+    if not zstd or not major.isdigit() or int(major) >= FIRST_ZSTD:
+        return ""
+    return (
+        f"{name}: Engine {FIRST_ZSTD} or newer is wanted for its layers, which are compressed with"
+        f" zstd, this one is {version}; upgrade it, or make the image with gzip layers"
+    )
 
 
 def grouped(loads: Sequence[Outcome]) -> list[list[Outcome]]:

@@ -42,18 +42,17 @@ class Part:
     sha256: str
 
 
-def cut(path: Path, part_size: int = PART_SIZE) -> tuple[list[Part], str]:
+def cut(paths: Sequence[Path], part_size: int = PART_SIZE) -> tuple[list[Part], str]:
     """The parts of a file and the SHA-256 (hex) of the whole, in one reading.
 
-    `part_size` in bytes. Raises OSError.
+    `paths` are read as one file; `part_size` in bytes. Raises OSError.
     """
     whole = hashlib.sha256()
     parts: list[Part] = []
-    with path.open("rb") as file:
-        size = os.fstat(file.fileno()).st_size
-        for number, offset in enumerate(range(0, size, part_size)):
+    with Concatenated(paths) as file:
+        for number, offset in enumerate(range(0, file.size, part_size)):
             digest = hashlib.sha256()
-            length = min(part_size, size - offset)
+            length = min(part_size, file.size - offset)
             for chunk in pieces(file, length):
                 digest.update(chunk)
                 whole.update(chunk)
@@ -71,18 +70,21 @@ def pieces(file: IO[bytes] | io.RawIOBase, length: int) -> Iterator[bytes]:
         yield chunk
 
 
-def sha256_of(path: Path) -> str:
-    """The SHA-256 (hex) of a file; raises OSError."""
+def sha256_of(*paths: Path) -> str:
+    """The SHA-256 (hex) of a file, or of several that are read as one; raises OSError."""
     digest = hashlib.sha256()
-    with path.open("rb") as file:
-        for chunk in pieces(file, os.fstat(file.fileno()).st_size):
+    with Concatenated(paths) as file:
+        for chunk in pieces(file, file.size):
             digest.update(chunk)
     return digest.hexdigest()
 
 
-def check_sha256(path: Path, wanted: str) -> None:
-    """Raises PartError where the file's SHA-256 is not the wanted one (hex); OSError."""
-    found = sha256_of(path)
+def check_sha256(path: Path, wanted: str, *more: Path) -> None:
+    """Raises PartError where the file's SHA-256 is not the wanted one (hex); OSError.
+
+    `more` are files that go on where the first ends.
+    """
+    found = sha256_of(path, *more)
     if found != wanted.lower():
         raise PartError(
             f"{path}: wanted SHA-256 {wanted}, found {found}; it is damaged or another file, copy"

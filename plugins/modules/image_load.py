@@ -31,7 +31,15 @@ attributes:
 options:
   src:
     description:
-      - The bundle, a tar of M(fleet.images.image_archive) or of C(docker save) of Engine 25 or newer.
+      - The archive, a bundle of M(fleet.images.image_archive), or what C(docker save) of any Engine has written, or
+        what skopeo, podman, buildx, kaniko, jib and the like write in these formats. Also an OCI image layout in a tar;
+        of an index of several platforms the Engine's own is loaded.
+      - It may be compressed with gzip, bzip2 or xz, or with zstd where Python has it (3.14) or the command C(zstd) is
+        there.
+      - Where it was split, its parts lie beside each other as C(<src>.part001), C(<src>.part002) and so on; O(src) is
+        the name of the whole, which need not be there, or of the first part.
+      - Where C(<src>.sha256) lies beside it, in the format of C(sha256sum), the archive or each of its parts has to be
+        what that file says, or it is refused before anything is touched.
       - A path on the controller, or on the host where O(remote_src=true).
     type: path
     required: true
@@ -42,7 +50,8 @@ options:
     default: false
   sha256:
     description:
-      - The SHA-256 of the bundle, in hex. A file that differs is refused before anything is touched.
+      - The SHA-256 of the archive as it lies there, in hex; of one that was split, that of the whole. A file that
+        differs is refused before anything is touched.
     type: str
   lock:
     description:
@@ -80,6 +89,8 @@ options:
     description:
       - Directory on the host for the parts of a bundle that the controller sends; it belongs to the login user.
       - The parts of a bundle are removed after the load, whatever came of it.
+      - A compressed archive is unpacked on its file system too, into a file without a name. On the controller that is
+        the file system of Ansible's C(local_tmp).
     type: path
     default: /var/tmp/fleet-images
   planned:
@@ -115,6 +126,10 @@ EXAMPLES = r"""
 - name: Load what a colleague brought on a stick
   fleet.images.image_load:
     src: /media/stick/my-images.tar
+
+- name: Load what docker save wrote on another host, compressed and in parts, with a file of checksums beside it
+  fleet.images.image_load:
+    src: /media/stick/my-images.tar.gz
 
 - name: Load a bundle that lies on the host already, and only if it is the one that was meant
   fleet.images.image_load:
@@ -174,7 +189,12 @@ from ansible_collections.fleet.images.plugins.module_utils import _archive, _hol
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
-from ansible_collections.fleet.images.plugins.module_utils._parts import PartError, check_sha256
+from ansible_collections.fleet.images.plugins.module_utils._parts import (
+    PartError,
+    check_sha256,
+    check_sums,
+    split_parts,
+)
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
     parse_images,
@@ -194,12 +214,16 @@ ERRORS = (
 
 
 def checked_paths(params: Mapping[str, Any]) -> list[Path]:
-    """The bundle's files, their checksums compared; raises PartError, OSError."""
-    parts = params["parts"] or [{"path": params["src"], "sha256": params["sha256"]}]
-    for part in parts:
-        if part["sha256"]:
+    """The archive's files, their checksums compared; raises PartError, OSError."""
+    if params["parts"]:
+        for part in params["parts"]:
             check_sha256(Path(part["path"]), part["sha256"])
-    return [Path(part["path"]) for part in parts]
+        return [Path(part["path"]) for part in params["parts"]]
+    files = split_parts(Path(params["src"]))
+    check_sums(Path(params["src"]), files)
+    if params["sha256"]:
+        check_sha256(files[0], params["sha256"], *files[1:])
+    return files
 
 
 def unpack(module: AnsibleModule) -> None:
@@ -222,9 +246,16 @@ def wanted_lock(params: Mapping[str, Any], archive: _archive.Archive) -> _lock.L
 
 
 def load(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
-    """Looks, plans, loads and verifies; raises one of ERRORS where it cannot begin."""
+    """Reads, looks, plans, loads and verifies; raises one of ERRORS where it cannot begin."""
     engine = Engine(params)
-    archive = _archive.read(checked_paths(params))
+    with _archive.opened(checked_paths(params), Path(params["staging_dir"])) as archive:
+        return load_archive(engine, archive, params, dry_run)
+
+
+def load_archive(
+    engine: Engine, archive: _archive.Archive, params: Mapping[str, Any], dry_run: bool
+) -> dict[str, Any]:
+    """The module's result and its `errors`, once the archive is open; raises as `load` does."""
     lock = wanted_lock(params, archive)
     before = engine.holdings(params["known"])
     plan = _holdings.plan(lock, before)
@@ -234,6 +265,12 @@ def load(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
     )
     outcomes = loader.foresee(plan, before) if dry_run else loader.run(plan, before)
     return _load.report(outcomes, before)
+
+
+def refused(error: Exception) -> dict[str, Any]:
+    """The result of a load that could not begin."""
+    nothing = {"changed": False, "images": [], "bytes": 0, "missing_layers": []}
+    return {**nothing, "errors": [str(error)], "sdk_missing": isinstance(error, SdkMissing)}
 
 
 def main() -> None:
@@ -268,9 +305,7 @@ def main() -> None:
             unpack(module)
         result = load(module.params, module.check_mode)
     except ERRORS as error:
-        result = {"changed": False, "images": [], "bytes": 0, "missing_layers": []}
-        result["errors"] = [str(error)]
-        result["sdk_missing"] = isinstance(error, SdkMissing)
+        result = refused(error)
     result["seconds"] = round(time.monotonic() - started, 3)
     errors = result.pop("errors")
     if errors:

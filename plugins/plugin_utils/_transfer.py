@@ -18,7 +18,11 @@ from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
 
-from ansible_collections.fleet.images.plugins.module_utils._parts import Part, pieces
+from ansible_collections.fleet.images.plugins.module_utils._parts import (
+    Concatenated,
+    Part,
+    pieces,
+)
 
 Run = Callable[[str], "tuple[int, str, str]"]
 Put = Callable[[str, str], object]
@@ -50,8 +54,11 @@ class Staging:
         self._base = base.rstrip("/")
         self.path = f"{self._base}/{name}"
 
-    def send(self, file: Path, parts: Sequence[Part]) -> Sent:
-        """Brings all parts there; raises AnsibleActionFail, AnsibleConnectionFailure, OSError."""
+    def send(self, files: Sequence[Path], parts: Sequence[Part]) -> Sent:
+        """Brings all parts of the files, which are read as one, there.
+
+        Raises AnsibleActionFail, AnsibleConnectionFailure, OSError.
+        """
         there, free = self._look()
         lacking = [part for part in parts if there.get(part.name) != part.sha256]
         wanted = sum(part.size for part in lacking)
@@ -61,7 +68,7 @@ class Staging:
                 " staging_dir to a larger disk, or remove images (docker image prune)"
             )
         for part in lacking:
-            self._send_part(file, part)
+            self._send_part(files, part)
         paths = [f"{self.path}/{part.name}" for part in parts]
         return Sent(paths, wanted, sum(part.size for part in parts) - wanted)
 
@@ -79,13 +86,13 @@ class Staging:
         there = {row[1]: row[0] for row in rows if len(row) == 2 and len(row[0]) == 64}
         return there, free[0]
 
-    def _send_part(self, file: Path, part: Part) -> None:
+    def _send_part(self, files: Sequence[Path], part: Part) -> None:
         target = f"{self.path}/{part.name}"
-        if part.size == file.stat().st_size:
-            self._put(str(file), target)
+        if len(files) == 1 and _whole(files[0], part):
+            self._put(str(files[0]), target)
             return
         with (
-            file.open("rb") as source,
+            Concatenated(files) as source,
             tempfile.NamedTemporaryFile(prefix="fleet-images-") as piece,
         ):
             source.seek(part.offset)
@@ -97,3 +104,9 @@ class Staging:
     def remove(self) -> None:
         """Takes the parts away again, and the directory above if nothing else is in it."""
         self._run(_REMOVE.format(base=shlex.quote(self._base), here=shlex.quote(self.path)))
+
+
+def _whole(file: Path, part: Part) -> bool:
+    """Whether the part is the file itself, and other programs can read that by its name."""
+    found = file.stat()
+    return found.st_size == part.size and found.st_nlink > 0

@@ -35,7 +35,7 @@ def test_parts_are_the_file(
 ) -> None:
     path = tmp_path_factory.mktemp("parts") / "file"
     path.write_bytes(content)
-    parts, whole = cut(path, part_size)
+    parts, whole = cut([path], part_size)
     assert whole == sha(content)
     found = b""
     for number, part in enumerate(parts):
@@ -51,7 +51,7 @@ def test_parts_are_large_and_read_in_small_pieces(tmp_path: Path) -> None:
     path = tmp_path / "file"
     with path.open("wb") as file:
         file.truncate(_parts.PART_SIZE + 5)
-    assert [part.size for part in cut(path)[0]] == [_parts.PART_SIZE, 5]
+    assert [part.size for part in cut([path])[0]] == [_parts.PART_SIZE, 5]
     with path.open("rb") as file:
         sizes = {len(piece) for piece in pieces(file, _parts.PART_SIZE)}
     assert sizes == {_parts.CHUNK}

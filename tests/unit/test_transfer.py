@@ -74,7 +74,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def send(host: Host, file: Path, part_size: int = PART) -> Sent:
-    return host.staging().send(file, cut(file, part_size)[0])
+    return host.staging().send([file], cut([file], part_size)[0])
 
 
 def test_all_parts_arrive(host: Host, file: Path) -> None:
@@ -130,7 +130,7 @@ def test_leftovers_of_another_file_do_no_harm(host: Host, file: Path) -> None:
 def test_removal_leaves_what_others_have_there(host: Host, file: Path) -> None:
     send(host, file)
     other = host.staging("fedcba9876543210")
-    other.send(file, cut(file, PART)[0])
+    other.send([file], cut([file], PART)[0])
     host.staging().remove()
     assert [path.name for path in host.base.iterdir()] == ["fedcba9876543210"]
     other.remove()
@@ -225,5 +225,5 @@ def test_names_that_a_shell_would_read(host: Host, file: Path, tmp_path: Path) -
 
 
 def test_a_part_is_described_by_its_checksum(file: Path) -> None:
-    parts, _whole = cut(file, PART)
+    parts, _whole = cut([file], PART)
     assert parts[0] == Part("00000.part", 0, PART, hashlib.sha256(CONTENT[:PART]).hexdigest())
