@@ -1,6 +1,6 @@
 # Every target is one script in scripts/, where the reasons are; `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help venv check test demo demo-down sanity lint importer units molecule clean
+.PHONY: help venv check test demo demo-down sanity lint importer units molecule bench clean
 
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -34,6 +34,9 @@ units: venv ## unit tests on every Python of this machine
 
 molecule: venv ## scenarios on the test fleet, which must be up
 	@scripts/molecule
+
+bench: venv ## docs/benchmarks.md: beside community.docker and plain docker, on a quiet machine
+	@scripts/bench
 
 clean: ## remove environments and caches
 	@scripts/clean

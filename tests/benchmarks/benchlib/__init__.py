@@ -1,1 +1,1 @@
-"""The benchmark: this collection, community.docker and plain docker, side by side on the test fleet."""
+"""This collection, community.docker and plain docker, side by side on the test fleet."""

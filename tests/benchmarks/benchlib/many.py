@@ -1,4 +1,4 @@
-"""Many hosts planned in one run, against an Engine and a registry that are stubs on this machine."""
+"""Many hosts planned in one run, against an Engine and a registry that are stubs."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from typing import Any
 
 HERE = Path(__file__).resolve().parent.parent
 ROOT = HERE.parents[1]
+TEMPLATE = Path(__file__).with_name("many.md")
 GROUPS = 5  # hosts of one group want the same images, which no other group wants
 
 # Runs Python for a module, and notes the processor time (s) that the module took.
@@ -168,3 +169,16 @@ def _sizes(rows: list[Json]) -> dict[str, Sizes]:
         is_result = row["what"] == "result"
         kinds[is_result] = max(kinds[is_result], row["bytes"])
     return {task: Sizes(kinds[False], kinds[True]) for task, kinds in most.items()}
+
+
+def section(done: ManyRun) -> str:
+    """What docs/benchmarks.md tells of a run."""
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        hosts=done.hosts,
+        seconds=done.seconds,
+        cpu=done.controller_cpu,
+        modules=done.module_cpu,
+        milliseconds=1000 * done.cpu_per_step,
+        steps=done.steps,
+        most=max(size.arguments for size in done.sizes.values()),
+    )

@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The fleet.images authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Writes how large the arguments and results of tasks are, as JSON lines, to the file BENCH_SIZES names.
+"""Writes how large tasks' arguments and results are, as JSON lines, to the file BENCH_SIZES names.
 
 Arguments are seen where Ansible has worked out their templates: when an action begins, and when it
 sends a module to a host. Both happen in the worker that Ansible forks for a task and host.

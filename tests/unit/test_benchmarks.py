@@ -1,0 +1,94 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The benchmark says loudly which target is missed, and its page says what was measured."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
+
+from benchlib import page, targets
+from benchlib.targets import Case, judge
+
+MB = 1_000_000
+COMPRESSED, MISSING = 500 * MB, 1 * MB
+OWN = 900_000  # bytes that Ansible moves for itself
+
+
+def case(seconds: float, received: int, sent: int = 0, tasks: int = 0) -> Case:
+    return Case((seconds,), received, sent, 20 * MB, 30 * MB, 0, tasks, tasks + 2)
+
+
+OURS = {
+    "cold": case(20, 505 * MB, COMPRESSED, 5),
+    "update": case(4, OWN + MISSING + 30_000, MISSING, 4),
+    "no-op": case(3, 400_000, 0, 2),
+    "weightless": case(4, OWN + 10_000, 10_000, 4),
+}
+PEER = {"cold": case(60, 900 * MB), "update": case(90, 900 * MB), "no-op": case(30, MB)}
+
+
+def missed(ours: dict[str, Case]) -> list[str]:
+    found = judge(ours, PEER, COMPRESSED, MISSING)
+    assert len(found) == 7
+    return [one.target for one in found if not one.reached]
+
+
+def test_all_targets_are_reached() -> None:
+    assert missed(OURS) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "changed", "target"),
+    [
+        ("update", {"seconds": (4.6,)}, "update: times faster than community.docker"),
+        ("cold", {"seconds": (31.0,)}, "cold: times faster than community.docker"),
+        (
+            "update",
+            {"received": OWN + 1_283_000},
+            "update: bytes per node, Ansible's own aside",
+        ),
+        ("cold", {"received": 511 * MB}, "cold: bytes per node, Ansible's own included"),
+        ("no-op", {"sent": 1}, "no-op: bytes of images per node"),
+        (
+            "no-op",
+            {"received": OWN + 1},
+            "no-op: bytes per node, against an update that weighs nothing",
+        ),
+        ("no-op", {"tasks": 5}, "no-op: tasks that reach a node"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_one_target_is_missed(name: str, changed: dict[str, object], target: str) -> None:
+    assert missed({**OURS, name: replace(OURS[name], **changed)}) == [target]
+
+
+def test_seconds_are_the_median() -> None:
+    assert Case((5.0, 3.0, 9.0), 0, 0, 0, 0, 0, 0, 0).typical == 5.0
+
+
+def test_page_tells_what_was_measured() -> None:
+    facts = page.Facts("2026-01-15", "abc1234", "2 cores", "Python 3.11", "forks 10")
+    heavy = SimpleNamespace(size=1040 * MB, compressed=COMPRESSED, missing=MISSING)
+    slow = {**OURS, "no-op": replace(OURS["no-op"], tasks=9, seconds=(3.25, 5.0, 3.0))}
+    verdicts = judge(slow, PEER, COMPRESSED, MISSING)
+    text = page.page(facts, heavy, {"ours": slow, "peer": PEER}, verdicts, "## Scale\n")
+    assert "2026-01-15, commit abc1234" in text
+    assert "1.04 GB (500.0 MB compressed)" in text
+    assert "| ours | 20.0 | 4.0 | 3.2 (3.2, 5.0, 3.0) |" in text
+    assert "| peer | 900.0 MB | 900.0 MB | 1.0 MB |" in text
+    assert "| no-op: tasks that reach a node | at most 4 | 9 | **missed** |" in text
+    assert "an update of 1.0 MB moved 1.0 MB" in text
+    assert text.endswith("## Scale\n")
+
+
+def test_targets_are_those_that_were_set() -> None:
+    assert (targets.UPDATE_FASTER, targets.COLD_FASTER, targets.MOST_TASKS) == (20, 2, 4)
+    assert (targets.MOST_OF_BYTES, targets.BYTES_BESIDES) == (1.02, 262_144)
