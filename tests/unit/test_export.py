@@ -22,7 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from images import AMD64, ARM64, Store, digest, digest_of
 
-from ansible_collections.fleet.images.plugins.module_utils import _export, _gzip, _sdk
+from ansible_collections.fleet.images.plugins.module_utils import _diff_ids, _export, _gzip, _sdk
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._export import Taken, Wanted, take
 from ansible_collections.fleet.images.plugins.module_utils._layout import Layout
@@ -307,6 +307,32 @@ def test_layer_that_is_known_is_not_compressed(
     assert blocks == plain(registry, web.on(AMD64))[1:]
 
 
+def test_layers_of_an_export_that_broke_are_not_compressed_again(
+    classic: EngineStub, registry: Store, layout: Layout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = registry.image("app:1", "a", "b", "c")
+    classic.hold(app)
+    whole = new_shape(registry, [app])
+    last = max(app.on(AMD64).diff_ids)[7:].encode()
+    classic.export = lambda ids: whole(ids).partition(b"blobs/sha256/" + last)[0]
+    assert run(classic, layout, "app:1")["app:1"].problem
+    classic.export = whole
+    blocks: list[bytes] = []
+    real = _gzip._deflate
+    monkeypatch.setattr(_gzip, "_deflate", lambda block: blocks.append(block) or real(block))
+    check(layout, run(classic, layout, "app:1")["app:1"])
+    assert [digest_of(block) for block in blocks] == [max(app.on(AMD64).diff_ids)]
+
+
+def test_layers_of_a_containerd_store_count_as_well(
+    containerd: EngineStub, registry: Store, layout: Layout
+) -> None:
+    exporting(containerd, registry, registry.image("app:1", "a"))
+    found = check(layout, run(containerd, layout, "app:1")["app:1"])
+    layer = found.on(AMD64).layers[0]
+    assert _diff_ids.find(layout, layer.diff_id) == layer
+
+
 # what goes wrong
 
 
@@ -365,19 +391,25 @@ def test_export_without_its_layers(containerd: EngineStub, registry: Store, layo
     assert not layout.has(app.on(AMD64).layers[0].digest)
 
 
-def test_blob_with_other_content(stub: EngineStub, registry: Store, layout: Layout) -> None:
+@pytest.mark.parametrize("what", ["layer", "config"])
+@pytest.mark.parametrize("shape", ["classic", "classic since 25", "containerd"])
+def test_blob_with_other_content(shape: str, what: str, registry: Store, layout: Layout) -> None:
     app = registry.image("app:1", "a", "b")
-    exporting(stub, registry, app)
-    right = plain(registry, app.on(AMD64))[1]
-    layer = app.on(AMD64).layers[1]
-    if not stub.classic:
-        right = registry.layout.path(layer.digest).read_bytes()
-    wrong = bytes([right[0] ^ 1]) + right[1:]
-    whole = stub.export
-    stub.export = lambda ids: whole(ids).replace(right, wrong)
-    taken = run(stub, layout, "app:1")["app:1"]
-    assert (layer.diff_id if stub.classic else layer.digest) in taken.problem
-    assert not layout.has(layer.digest)
+    one = app.on(AMD64)
+    blob = one.layers[1] if what == "layer" else one.config
+    right = registry.layout.path(blob.digest).read_bytes()
+    with EngineStub(shape.split(maxsplit=1)[0]) as stub:
+        exporting(stub, registry, app)
+        whole = new_shape(registry, [app]) if "25" in shape else stub.export
+        if what == "layer" and stub.classic:
+            right = plain(registry, one)[1]
+        wrong = right[:-2] + bytes([right[-2] ^ 1]) + right[-1:]
+        stub.export = lambda ids: whole(ids).replace(right, wrong)
+        taken = run(stub, layout, "app:1")["app:1"]
+    named = one.layers[1].diff_id if what == "layer" and stub.classic else blob.digest
+    assert "the Engine's export lacks" in taken.problem
+    assert named in taken.problem
+    assert not layout.has(blob.digest)
     for path in (layout.root / "blobs" / "sha256").iterdir():
         assert digest_of(path.read_bytes()) == f"sha256:{path.name}"
 
