@@ -408,8 +408,10 @@ def _weigh(failures: Sequence[RegistryError]) -> RegistryError:
     answered = [one for one in failures if one.status is not None]
     hopeful = [one for one in failures if isinstance(one, Unavailable)]
     told = own if own in (*answered, *hopeful) else [*hopeful, *answered, own][0]
-    others = "".join(f"; besides, {one}" for one in failures if one is not told)
-    told.args = (f"{told}{others}",)
+    # Where the registry is out of reach by design, what its mirror said is what helps.
+    others = [one for one in failures if one is not told]
+    texts = sorted((told, *others), key=lambda one: one.status is None)
+    told.args = ("; besides, ".join(str(one) for one in texts),)
     return told
 
 

@@ -156,6 +156,7 @@ REFUSED = f"{TLS_REGISTRY} refused access (status 401"
         ("absent helper", REFUSED),
         ("absent helper", "the credential helper docker-credential-absent is not installed"),
         ("mirror without a login", f"the connection to {DEAD} failed"),
+        ("mirror without a login", f"fetched: {HUB_TOOL}: {REFUSED}) without a login"),
         ("mirror without a login", f"has none for it); run docker login {TLS_REGISTRY}"),
         ("dead proxy", f"the proxy for {TLS_REGISTRY} failed (Connection refused)"),
     ],

@@ -655,6 +655,19 @@ def test_only_the_mirror_counts_where_the_registry_is_out_of_reach(
             registry.resolve(parse("registry.invalid/web:2"))
 
 
+def test_what_a_mirror_said_comes_before_what_is_out_of_reach(
+    connect: Callable[..., Registry], waits: list[float]
+) -> None:
+    with RegistryStub(login=LOGIN, scheme="basic") as mirror, RegistryStub() as gone:
+        registry = connect(mirrors={gone.name: [mirror.url]})
+        gone.fault("/v2/", act=lambda handler: handler.cut(), times=99)
+        with pytest.raises(Unavailable) as info:
+            registry.resolve(parse(f"{gone.name}/web:1"))
+    assert str(info.value).startswith(f"{gone.name}/web:1: {mirror.name} refused access")
+    assert f"; besides, {gone.name}/web:1: the connection to {gone.name} failed" in str(info.value)
+    assert len(waits) == 3
+
+
 def test_a_mirror_of_another_name_gets_no_given_login(
     stub: RegistryStub, connect: Callable[..., Registry]
 ) -> None:
