@@ -14,6 +14,7 @@ from workshop import AMD64, LOCAL, fetch_task
 
 NGINX = SEED[0]
 ENGINE = next(node for node in reversed(NODES) if STORES[node] == "classic")
+MADE = "localhost:1/here/tool:1"  # where nobody answers
 PLACE = "/var/tmp/engine-store"
 # What is at the places of all blobs, to compare with later.
 LOOK = "cd {store} && find . -type f ! -path './.leases/*' -exec sha256sum {{}} + | sort -k 2"
@@ -100,30 +101,32 @@ def test_a_damaged_blob_is_found_and_mended(kept: Json) -> None:
 
 
 @pytest.fixture(scope="module")
-def taken(seeded: Rig) -> Iterator[Json]:
-    """A node's own image, which no registry can give it; task -> result."""
+def taken(rig: Rig) -> Iterator[Json]:
+    """An image that was made on a node, and that no registry has; task -> result."""
 
     def take(name: str, source: str, check: bool = False, **args: object) -> Json:
-        options = {"images": [NGINX], "store": PLACE, "source": source, "retries": 0, **args}
+        options = {"images": [MADE], "store": PLACE, "source": source, "retries": 0, **args}
         return {"name": name, "fleet.images.image_fetch": options, "check_mode": check}
 
-    seeded.inside(ENGINE, "rm", "-rf", PLACE)
+    rig.inside(ENGINE, "rm", "-rf", PLACE)
+    rig.inside(ENGINE, "sh", "-c", f"tar --create /etc/hostname | docker import - {MADE}")
     tasks = [
         take("foreseen", "daemon", True),
         take("first", "daemon"),
         take("pinned", "daemon", lock="{{ kept.first.lock }}"),
         take("auto", "auto"),
     ]
-    results = seeded.results(ENGINE, tasks)
+    results = rig.results(ENGINE, tasks)
     yield {name: result[ENGINE] for name, result in results.items()}
-    seeded.inside(ENGINE, "rm", "-rf", PLACE)
+    rig.inside(ENGINE, "rm", "-rf", PLACE)
+    rig.inside(ENGINE, "docker", "rmi", "--force", MADE)
 
 
-def test_an_image_comes_from_the_engine(seeded: Rig, taken: Json) -> None:
+def test_an_image_comes_from_the_engine(rig: Rig, taken: Json) -> None:
     first, foreseen = taken["first"], taken["foreseen"]
     (image,) = first["images"]
     assert (image["action"], image["source"]) == ("fetched", "daemon")
-    held = seeded.inside(ENGINE, "docker", "image", "inspect", "--format", "{{.Id}}", NGINX)
+    held = rig.inside(ENGINE, "docker", "image", "inspect", "--format", "{{.Id}}", MADE)
     assert image["id"] == held.strip()
     assert foreseen["changed"] and foreseen["lock"] == first["lock"]
     assert foreseen["bytes_fetched"] == first["bytes_fetched"] > 0
