@@ -32,6 +32,7 @@ PROXY_LOG = "/var/log/tinyproxy/tinyproxy.log"
 DEAD = f"{NAME}:1"
 TOOL, ARM = f"{TLS_REGISTRY}/shop/tool:1", f"{REGISTRY}/shop/arm:1"
 HUB_TOOL, SITE_TOOL = "docker.io/shop/tool:1", "site.example:5000/web/tool:1"
+SHORT_HUB_TOOL = HUB_TOOL.partition("/")[2]  # as Engines list it
 PLACE = "/var/tmp/test-sources"
 BUNDLE = f"{PLACE}/bundle.tar"
 
@@ -63,10 +64,14 @@ def configs() -> bytes:
 
 
 def fetch(
-    name: str, image: str | Json, environment: dict[str, str] | None = None, **options: Any
+    name: str,
+    images: str | list[str | Json],
+    environment: dict[str, str] | None = None,
+    **options: Any,
 ) -> Json:
-    """A task that fetches one image into a store of its own."""
-    args = {"images": [image], "store": f"{PLACE}/{name}-images", "retries": 0, **options}
+    """A task that fetches an image, or several, into a store of its own."""
+    images = [images] if isinstance(images, str) else images
+    args = {"images": images, "store": f"{PLACE}/{name}-images", "retries": 0, **options}
     task: Json = {"name": name, "fleet.images.image_fetch": args}
     return {**task, "environment": environment} if environment else task
 
@@ -76,6 +81,7 @@ def tasks(by_address: str) -> list[Json]:
     safely = {**AUTHORITY, **BY_USER}
     wrong = {**AUTHORITY, "registry_username": USER, "registry_password": WRONG}
     hub = {"registry_mirrors": {"docker.io": [f"https://{DEAD}", f"https://{TLS_REGISTRY}"]}}
+    named: Json = {"name": TOOL, "as": SITE_TOOL}
     plain = {"registry_validate_certs": False, "platform": "linux/arm64"}
     return [
         {"name": "sdk", "ansible.builtin.include_role": {"name": "fleet.images.docker_sdk"}},
@@ -87,19 +93,18 @@ def tasks(by_address: str) -> list[Json]:
         fetch("credsStore", TOOL, docker_config("credsStore"), **AUTHORITY),
         fetch("credHelpers", TOOL, docker_config("credHelpers"), **AUTHORITY),
         fetch("absent helper", TOOL, docker_config("absent helper"), **AUTHORITY),
-        fetch("mirror", HUB_TOOL, docker_config("auths"), **AUTHORITY, **hub),
+        fetch("mirror", [HUB_TOOL, named], docker_config("auths"), **AUTHORITY, **hub),
         fetch("mirror without a login", HUB_TOOL, **safely, **hub),
         fetch("proxy", TOOL, **safely, registry_proxy=PROXY),
         fetch("plain proxy", ARM, **plain, registry_proxy=PROXY),
         fetch("its proxy", f"{by_address}/shop/tool:1", {"HTTPS_PROXY": PROXY}, **safely),
         fetch("dead proxy", TOOL, **safely, registry_proxy=f"http://{USER}:{WRONG}@{DEAD}"),
         fetch("no proxy", TOOL, {"NO_PROXY": NAME}, **safely, registry_proxy=f"http://{DEAD}"),
-        fetch("as", {"name": TOOL, "as": SITE_TOOL}, **safely),
         {
             "name": "bundle",
             "fleet.images.image_archive": {
-                "store": f"{PLACE}/as-images",
-                "lock": "{{ kept['as'].lock }}",
+                "store": f"{PLACE}/mirror-images",
+                "lock": "{{ kept.mirror.lock }}",
                 "path": BUNDLE,
             },
         },
@@ -125,19 +130,21 @@ def fetched(rig: Rig, address: str) -> Iterator[Json]:
 
 
 @pytest.mark.parametrize(
-    ("task", "image"),
+    ("task", "images"),
     [
-        *((task, TOOL) for task in ("user", "auths", "credsStore", "credHelpers")),
-        *((task, TOOL) for task in ("proxy", "no proxy", "as")),
-        ("plain proxy", ARM),
-        ("mirror", HUB_TOOL),
+        *((task, [TOOL]) for task in ("user", "auths", "credsStore", "credHelpers")),
+        *((task, [TOOL]) for task in ("proxy", "no proxy")),
+        ("plain proxy", [ARM]),
+        ("mirror", [HUB_TOOL, TOOL]),
     ],
 )
-def test_fetched(fetched: Json, task: str, image: str) -> None:
+def test_fetched(fetched: Json, task: str, images: list[str]) -> None:
     result = fetched[task]
     assert not result.get("failed"), result["msg"]
-    assert [(one["name"], one["action"]) for one in result["images"]] == [(image, "fetched")]
-    assert list(result["lock"]["images"]) == [image]
+    assert [(one["name"], one["action"]) for one in result["images"]] == [
+        (image, "fetched") for image in images
+    ]
+    assert sorted(result["lock"]["images"]) == images
     assert result["bytes_fetched"] > 1 << 10
 
 
@@ -177,7 +184,7 @@ def test_through_the_proxy(fetched: Json, address: str) -> None:
 
 
 @pytest.mark.parametrize("node", [NODES[0], NODES[-1]])
-def test_plain_load_gives_the_other_name(
+def test_plain_load_gives_the_names_of_the_site(
     rig: Rig, fetched: Json, tmp_path: Path, node: str
 ) -> None:
     file = tmp_path / "bundle.tar"
@@ -188,7 +195,8 @@ def test_plain_load_gives_the_other_name(
         rig.engine.docker("exec", "-i", container, "docker", "load", stdin=stream)
     try:
         run = rig.inside(node, "docker", "run", "--rm", "--network", "none", SITE_TOOL)
-        assert run.split()[:4] == ["shop", "tool", "version", "1"]
+        assert run.startswith("shop tool version 1\n")
+        assert {SITE_TOOL, SHORT_HUB_TOOL} <= rig.names(node)
         assert TOOL not in rig.names(node)
     finally:
-        rig.inside(node, "docker", "rmi", "--force", SITE_TOOL)
+        rig.inside(node, "docker", "rmi", "--force", SITE_TOOL, HUB_TOOL)
