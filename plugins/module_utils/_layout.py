@@ -102,20 +102,16 @@ class Layout:
             return False
         return f"sha256:{whole.hexdigest()}" != blob.digest
 
-    @contextlib.contextmanager
-    def using(self) -> Iterator[None]:
+    def using(self) -> contextlib.AbstractContextManager[bool]:
         """While the store is in use: nobody removes blobs from it meanwhile."""
-        with self._flocked(fcntl.LOCK_SH):
-            yield
+        return self._flocked(fcntl.LOCK_SH)
 
-    @contextlib.contextmanager
-    def alone(self, seconds: float) -> Iterator[bool]:
+    def alone(self, seconds: float) -> contextlib.AbstractContextManager[bool]:
         """Whether nobody else uses the store; nobody does until the end then.
 
         Waits this long at most. Not inside of `using`: that would be waiting for oneself.
         """
-        with self._flocked(fcntl.LOCK_EX, time.monotonic() + seconds) as alone:
-            yield alone
+        return self._flocked(fcntl.LOCK_EX, time.monotonic() + seconds)
 
     @contextlib.contextmanager
     def _flocked(self, kind: int, deadline: float | None = None) -> Iterator[bool]:

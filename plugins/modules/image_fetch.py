@@ -67,8 +67,8 @@ options:
   attestations:
     description:
       - Whether to fetch what an index has about the wanted platforms, such as provenance and a list of contents.
-      - The lock then has it, and Engines with the containerd store get it with the image. Engines with the classic store
-        have no place for it.
+      - The lock then has it, and Engines with the containerd store get it with the image. Engines with the classic
+        store have no place for it.
       - From an Engine none are taken.
     type: bool
     default: false
