@@ -27,13 +27,13 @@ from ansible_collections.fleet.images.plugins.module_utils._parts import CHUNK, 
 ZSTD = "zstd"
 # What a file begins with: RFC 1952, RFC 8878, and the formats of bzip2 and xz.
 _MAGIC = {b"\x1f\x8b": "gzip", b"\x28\xb5\x2f\xfd": ZSTD, b"BZh": "bzip2", b"\xfd7zXZ\0": "xz"}
-# Python's own modules, the class that reads and the error for damage: not every build has them all,
-# and zstd comes with 3.14.
+# Python's own modules, and their errors for damage: not every build has them all, and zstd comes
+# with 3.14.
 _PYTHON = {
-    "gzip": ("gzip", "GzipFile", "BadGzipFile"),
-    "bzip2": ("bz2", "BZ2File", ""),
-    "xz": ("lzma", "LZMAFile", "LZMAError"),
-    ZSTD: ("compression.zstd", "ZstdFile", "ZstdError"),
+    "gzip": ("gzip", "BadGzipFile"),
+    "bzip2": ("bz2", ""),
+    "xz": ("lzma", "LZMAError"),
+    ZSTD: ("compression.zstd", "ZstdError"),
 }
 # How much of a disk an archive leaves free, however large it becomes.
 SPARE = 256 << 20
@@ -77,11 +77,11 @@ def unpacked(paths: Sequence[Path], spool: Path) -> Iterator[tuple[Path, ...]]:
 
 def _chunks(kind: str, paths: Sequence[Path]) -> Iterator[bytes]:
     """The unpacked content in pieces of 1 MiB at most; raises BundleError."""
-    name, opener, error_name = _PYTHON[kind]
+    name, error_name = _PYTHON[kind]
     module = _module(name)
     damage = (EOFError, OSError, zlib.error, getattr(module, error_name, EOFError))
     try:
-        with _command(kind, paths) if module is None else _file(module, opener, paths) as file:
+        with _command(kind, paths) if module is None else _file(module, paths) as file:
             while chunk := file.read(CHUNK):
                 yield chunk
     except damage as error:
@@ -99,9 +99,9 @@ def _module(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _file(module: Any, opener: str, paths: Sequence[Path]) -> Iterator[IO[bytes]]:
+def _file(module: Any, paths: Sequence[Path]) -> Iterator[IO[bytes]]:
     with Concatenated(paths) as raw:
-        yield getattr(module, opener)(io.BufferedReader(raw, CHUNK))
+        yield module.open(io.BufferedReader(raw, CHUNK))
 
 
 @contextlib.contextmanager
