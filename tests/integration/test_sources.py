@@ -20,7 +20,7 @@ import pytest
 from fleetlib import operations
 from fleetlib.hosts import HOSTS, PROXY_PORT, REGISTRY_CA, TLS_REGISTRY
 from fleetlib.layers import Member, pack_into
-from rig import NODES, OTHER_BASTION, REGISTRY, Json, Rig
+from rig import LOCKED_REGISTRY, NODES, OTHER_BASTION, REGISTRY, Json, Rig
 
 NAME, PORT = TLS_REGISTRY.split(":")
 USER, PASSWORD, WRONG = "shop", "s3cret-for-tests", "wr0ng-for-tests"
@@ -31,6 +31,7 @@ PROXY_LOG = "/var/log/tinyproxy/tinyproxy.log"
 # Nothing listens there.
 DEAD = f"{NAME}:1"
 TOOL, ARM = f"{TLS_REGISTRY}/shop/tool:1", f"{REGISTRY}/shop/arm:1"
+PLAIN_TOOL = f"{LOCKED_REGISTRY}/shop/tool:1"
 HUB_TOOL, SITE_TOOL = "docker.io/shop/tool:1", "site.example:5000/web/tool:1"
 SHORT_HUB_TOOL = HUB_TOOL.partition("/")[2]  # as Engines list it
 PLACE = "/var/tmp/test-sources"
@@ -90,7 +91,7 @@ def tasks(by_address: str) -> list[Json]:
         fetch("wrong login", TOOL, **wrong),
         fetch("user", TOOL, **safely),
         fetch("auths", TOOL, docker_config("auths"), **AUTHORITY),
-        fetch("credsStore", TOOL, docker_config("credsStore"), **AUTHORITY),
+        fetch("credsStore", PLAIN_TOOL, docker_config("credsStore"), registry_validate_certs=False),
         fetch("credHelpers", TOOL, docker_config("credHelpers"), **AUTHORITY),
         fetch("absent helper", TOOL, docker_config("absent helper"), **AUTHORITY),
         fetch("mirror", [HUB_TOOL, named], docker_config("auths"), **AUTHORITY, **hub),
@@ -132,8 +133,9 @@ def fetched(rig: Rig, address: str) -> Iterator[Json]:
 @pytest.mark.parametrize(
     ("task", "images"),
     [
-        *((task, [TOOL]) for task in ("user", "auths", "credsStore", "credHelpers")),
+        *((task, [TOOL]) for task in ("user", "auths", "credHelpers")),
         *((task, [TOOL]) for task in ("proxy", "no proxy")),
+        ("credsStore", [PLAIN_TOOL]),
         ("plain proxy", [ARM]),
         ("mirror", [HUB_TOOL, TOOL]),
     ],
