@@ -34,6 +34,7 @@ options:
       - The archive, a bundle of M(fleet.images.image_archive), or what C(docker save) of any Engine has written, or
         what skopeo, podman, buildx, kaniko, jib and the like write in these formats. Also an OCI image layout in a tar;
         of an index of several platforms the Engine's own is loaded.
+      - An image that has no name in its archive is loaded as C(<first 12 digits of its ID>:loaded).
       - It may be compressed with gzip, bzip2 or xz, or with zstd where Python has it (3.14) or the command C(zstd) is
         there.
       - Where it was split, its parts lie beside each other as C(<src>.part001), C(<src>.part002) and so on; O(src) is
