@@ -41,8 +41,8 @@ SPARE = 256 << 20
 
 def compression(paths: Sequence[Path]) -> str:
     """How a file is compressed: gzip, zstd, bzip2, xz, or '' where it is not. Raises OSError."""
-    with Concatenated(paths) as file:
-        first = file.read(max(map(len, _MAGIC))) or b""
+    with io.BufferedReader(Concatenated(paths)) as file:
+        first = file.read(max(map(len, _MAGIC)))
     return next((kind for magic, kind in _MAGIC.items() if first.startswith(magic)), "")
 
 

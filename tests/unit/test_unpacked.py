@@ -96,6 +96,14 @@ def test_parts_are_read_as_one(kind: str, tmp_path: Path, spool: Path) -> None:
     assert unpack(parts, spool) == CONTENT
 
 
+def test_parts_as_short_as_can_be(tmp_path: Path, spool: Path) -> None:
+    parts = []
+    for number, byte in enumerate(gzip.compress(b"content")):
+        parts.append(tmp_path / f"{number:03}")
+        parts[-1].write_bytes(bytes([byte]))
+    assert unpack(parts, spool) == b"content"
+
+
 def test_a_plain_file_is_taken_as_it_is(tmp_path: Path, spool: Path) -> None:
     file = tmp_path / "a.tar"
     file.write_bytes(CONTENT)
