@@ -151,7 +151,10 @@ class _Intake:
         self._engine = engine
         self._shelf = shelf
         self._classic = engine.facts.store == _holdings.CLASSIC
-        self._platforms = engine.platforms()
+        self._platforms: dict[str, list[str]] | None = None
+        # Every image is asked for anyway, and tells then what is wrong with the Engine.
+        with contextlib.suppress(EngineError):
+            self._platforms = engine.platforms()
         self._counted: set[str] = set()
 
     def look(self, job: _Job) -> None:
@@ -198,16 +201,13 @@ class _Intake:
     def export(self, jobs: Sequence[_Job]) -> None:
         """Reads one export of these images, and finishes each of which all came."""
         start = time.monotonic()
-        if self._classic:
-            # The names of the tars in the newer shape, and what to look for in the older one.
-            wanted = {diff_id for job in jobs for diff_id in job.diff_ids}
-        else:
-            wanted = set()
+        # Layers that come uncompressed: in the newer shape these are their names.
+        plain = {one for job in jobs for one in job.diff_ids} if self._classic else set()
         source = _Source(self._engine.export(list(dict.fromkeys(j.id for j in jobs)), STALL))
         broken = ""
         with contextlib.closing(source):
             try:
-                self._receive(source, wanted)
+                self._receive(source, plain)
             except (tarfile.TarError, EngineError, ValueError) as error:
                 broken = " ".join(str(error).split())
             broken = source.told() or broken

@@ -344,6 +344,15 @@ def test_engine_that_refuses(stub: EngineStub, registry: Store, layout: Layout) 
     assert not [name for name in files(layout) if name.startswith("blobs/")]
 
 
+def test_engine_that_falls_silent(stub: EngineStub, registry: Store, layout: Layout) -> None:
+    exporting(stub, registry, registry.image("app:1", "a"))
+    engine = Engine({"docker_host": stub.url})
+    stub.fault(where="GET /", status=500, words="it is ill", times=99)
+    taken = take(engine, layout, [Wanted("app", parse("app:1"))])["app"]
+    assert "it is ill" in taken.problem
+    assert (taken.image, taken.lacked) == (None, False)
+
+
 def test_error_in_the_middle(stub: EngineStub, registry: Store, layout: Layout) -> None:
     """What an Engine writes when it fails after it has begun."""
     app = registry.image("app:1", "a", "b")
