@@ -5,15 +5,13 @@
 
 from __future__ import annotations
 
-import io
-import tarfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from rig import NEW_NGINX, NODES, Json, Rig, State
-from workshop import BIG, LOCAL, WRAPPER, Workshop, measured, peaks
+from workshop import BIG, LOCAL, WRAPPER, Workshop, measured, packed, peaks, peaks_on
 
 from ansible_collections.fleet.images.plugins.module_utils._parts import PART_SIZE, cut
 
@@ -37,16 +35,6 @@ class Heavy:
 def load_task(name: str, bundle: Path, shop: Workshop, image: str) -> Json:
     args = {"src": str(bundle), "lock": shop.lock_of(image), "known": shop.known}
     return measured({"name": name, "fleet.images.image_load": args}, PYTHON)
-
-
-def packed(files: dict[str, bytes]) -> bytes:
-    buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size, info.mode = len(content), 0o700
-            tar.addfile(info, io.BytesIO(content))
-    return buffer.getvalue()
 
 
 def broken_transfer(rig: Rig, bundle: Path) -> None:
@@ -89,22 +77,12 @@ def heavy(seeded: Rig, shop: Workshop, tmp_path_factory: pytest.TempPathFactory)
     yield Heavy(
         big.stat().st_size,
         results,
-        {**peaks(python), **node_peaks(seeded)},
+        {**peaks(python), **peaks_on(seeded, NODE, PYTHON)},
         before,
         seeded.held(NODE),
     )
     seeded.inside(NODE, "sh", "-c", f"rm -f {PYTHON}*; docker rmi {BIG}")
     big.unlink()
-
-
-def node_peaks(rig: Rig) -> dict[str, int]:
-    told = rig.inside(NODE, "sh", "-c", f"cd /var/tmp && grep -H . {Path(PYTHON).name}.*")
-    found: dict[str, int] = {}
-    for line in told.splitlines():
-        name, _colon, count = line.rpartition(":")
-        task = name.rpartition(".")[2]
-        found[task] = max(found.get(task, 0), int(count))
-    return found
 
 
 def test_image_is_half_a_gigabyte(heavy: Heavy, shop: Workshop, seeded: Rig) -> None:

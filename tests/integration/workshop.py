@@ -5,8 +5,10 @@
 
 from __future__ import annotations
 
+import io
 import sys
 import tarfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -104,6 +106,28 @@ def peaks(python: Path) -> dict[str, int]:
     """Task name -> the most bytes of memory that one of its modules took."""
     notes = python.parent.glob(f"{python.name}.*")
     return {note.suffix[1:]: max(map(int, note.read_text().split())) for note in notes}
+
+
+def peaks_on(rig: Rig, host: str, python: str) -> dict[str, int]:
+    """The same of a host."""
+    place, name = python.rsplit("/", 1)
+    found: dict[str, int] = {}
+    for line in rig.inside(host, "sh", "-c", f"cd {place} && grep -H . {name}.*").splitlines():
+        note, _colon, count = line.rpartition(":")
+        task = note.rpartition(".")[2]
+        found[task] = max(found.get(task, 0), int(count))
+    return found
+
+
+def packed(files: Mapping[str, bytes]) -> bytes:
+    """A tar of files that only root may read and run."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w") as tar:
+        for name, content in files.items():
+            info = tarfile.TarInfo(name)
+            info.size, info.mode = len(content), 0o700
+            tar.addfile(info, io.BytesIO(content))
+    return buffer.getvalue()
 
 
 def regions(bundle: Path) -> dict[str, tuple[int, int]]:
