@@ -45,7 +45,7 @@ def run(stage: Stage, contender: Contender, image: str, place: Path) -> Took:
     shutil.rmtree(place, ignore_errors=True)
     place.mkdir(parents=True)
     os.sync()
-    stage.notes()
+    stage.peaks()
     before = stage.received()
     environment = {**contender.environment(place), "BENCH_PROFILE": str(place / "profile")}
     began = time.monotonic()
@@ -54,13 +54,13 @@ def run(stage: Stage, contender: Contender, image: str, place: Path) -> Took:
     if code != 0:
         last = "\n".join((place / "output").read_text().splitlines()[-30:])
         raise SystemExit(f"{contender.name} ended with {code}:\n{last}")
-    after, notes = stage.received(), stage.notes()
+    after, peaks = stage.received(), stage.peaks()
     tasks, commands = _reached(place / "profile", stage.addresses())
     return Took(
         seconds,
         {node: after[node] - before[node] for node in NODES},
-        max((one.peak for one in notes[BASTION]), default=0),
-        max((one.peak for node in NODES for one in notes[node]), default=0),
+        peaks[BASTION],
+        max(peaks[node] for node in NODES),
         peak,
         tasks,
         commands,

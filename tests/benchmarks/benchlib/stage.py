@@ -7,7 +7,6 @@ import json
 import tarfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -23,27 +22,19 @@ WORK = "/var/tmp/bench"  # on every host; what a contender needs there, and what
 PYTHON = f"{WORK}/python"
 _BASTION_OCTET = 13  # free in the upstream network
 
-# Runs Python for a module, and notes the memory (kB) and processor time (s) that the module took.
+# Runs Python for a module, and notes the most memory (kB) that the module took.
 _WRAPPER = """#!/usr/bin/python3 -IS
 import os, resource, subprocess, sys
 environment = dict(os.environ, PYTHONPATH={path!r}) if {path!r} else None
 code = subprocess.call(["/usr/bin/python3", *sys.argv[1:]], env=environment)
 took = resource.getrusage(resource.RUSAGE_CHILDREN)
 with open({notes!r}, "a") as notes:
-    print(took.ru_maxrss, took.ru_utime + took.ru_stime, file=notes)
+    print(took.ru_maxrss, file=notes)
 sys.exit(code)
 """
 _NOTES = f"{WORK}/notes"
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ModuleRun:
-    """One module on one host: the most memory that it took (bytes), processor time (seconds)."""
-
-    peak: int
-    cpu: float
 
 
 class Stage:
@@ -113,19 +104,15 @@ class Stage:
         rows = {row["host"]: row for row in operations.status(self.fleet)}
         return [f"{rows[host]['engine']} {rows[host]['store']}" for host in (*NODES, BASTION)]
 
-    def notes(self) -> dict[str, list[ModuleRun]]:
-        """What the modules of each host took since the last call."""
+    def peaks(self) -> dict[str, int]:
+        """The most bytes that a module took on each host since the last call; 0 for none."""
         line = f"cat {_NOTES} 2>/dev/null; rm -f {_NOTES}"
         told = each(lambda host: self.inside(host, "sh", "-c", line), (BASTION, *NODES))
-        return {host: _runs(text) for host, text in zip((BASTION, *NODES), told)}
+        most = [max(map(int, text.split()), default=0) * 1024 for text in told]
+        return dict(zip((BASTION, *NODES), most))
 
     def _container(self, host: str) -> str:
         return self.fleet.container(operations.by_name(host))
-
-
-def _runs(text: str) -> list[ModuleRun]:
-    rows = [line.split() for line in text.splitlines()]
-    return [ModuleRun(int(peak) * 1024, float(cpu)) for peak, cpu in rows]
 
 
 def each(work: Callable[[str], T], hosts: Sequence[str]) -> list[T]:
