@@ -25,7 +25,7 @@ from ansible_collections.fleet.images.plugins.module_utils import (
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.plugin_utils._carried import Carried
-from ansible_collections.fleet.images.plugins.plugin_utils._transfer import Staging
+from ansible_collections.fleet.images.plugins.plugin_utils._transfer import Staging, cut_once
 
 LOAD = "fleet.images.image_load"
 PLAN = "fleet.images.image_plan"
@@ -107,7 +107,7 @@ class ActionModule(Carried):
 
     def _send_and_load(self, args: Result, files: list[Path], task_vars: Result) -> Result:
         started = time.monotonic()
-        parts, whole = _parts.cut(files)
+        parts, whole = cut_once(files, Path(C.DEFAULT_LOCAL_TMP))
         wanted = str(args.get("sha256") or whole)
         if whole != wanted.lower():
             raise AnsibleActionFail(

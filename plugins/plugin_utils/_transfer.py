@@ -10,10 +10,14 @@ where it stopped. Runs on the controller, as the login user of the host (never `
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
+import hashlib
+import json
 import shlex
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail
@@ -21,6 +25,7 @@ from ansible.errors import AnsibleActionFail
 from ansible_collections.fleet.images.plugins.module_utils._parts import (
     Concatenated,
     Part,
+    cut,
     pieces,
 )
 
@@ -35,6 +40,26 @@ cd {here} && df -Pk . | tail -n 1 | awk '{{print "free", $4}}' &&
 for part in *.part; do [ -f "$part" ] && sha256sum "$part"; done; [ -d {here} ]
 """
 _REMOVE = "rm -rf {here}; rmdir {base} 2>/dev/null || true"
+
+
+def cut_once(files: Sequence[Path], directory: Path) -> tuple[list[Part], str]:
+    """What `_parts.cut` says of these files, which are read once for all the hosts of a run.
+
+    `directory`: of this run of Ansible, shared by its processes; the first one reads, and the
+    others wait for what it notes there. Raises OSError.
+    """
+    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    name = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+    with (directory / f"parts-{name}.json").open("a+", encoding="ascii") as note:
+        fcntl.flock(note, fcntl.LOCK_EX)
+        note.seek(0)
+        with contextlib.suppress(ValueError):
+            noted = json.load(note)
+            return [Part(**part) for part in noted["parts"]], str(noted["whole"])
+        parts, whole = cut(files)
+        note.truncate(0)
+        json.dump({"parts": [asdict(part) for part in parts], "whole": whole}, note)
+    return parts, whole
 
 
 @dataclass(frozen=True)

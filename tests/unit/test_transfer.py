@@ -20,7 +20,8 @@ pytest.importorskip("ansible.errors")
 from ansible.errors import AnsibleActionFail
 
 from ansible_collections.fleet.images.plugins.module_utils._parts import Part, cut
-from ansible_collections.fleet.images.plugins.plugin_utils._transfer import Sent, Staging
+from ansible_collections.fleet.images.plugins.plugin_utils import _transfer
+from ansible_collections.fleet.images.plugins.plugin_utils._transfer import Sent, Staging, cut_once
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -227,3 +228,27 @@ def test_names_that_a_shell_would_read(host: Host, file: Path, tmp_path: Path) -
 def test_a_part_is_described_by_its_checksum(file: Path) -> None:
     parts, _whole = cut([file], PART)
     assert parts[0] == Part("00000.part", 0, PART, hashlib.sha256(CONTENT[:PART]).hexdigest())
+
+
+def test_files_are_read_once_for_all_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, notes = tmp_path / "bundle", tmp_path / "run"
+    notes.mkdir()
+    file.write_bytes(CONTENT)
+    expected = cut([file])
+    assert cut_once([file], notes) == expected
+    monkeypatch.setattr(_transfer, "cut", None)
+    assert cut_once([file], notes) == expected
+    monkeypatch.undo()
+    file.write_bytes(CONTENT + b"more")
+    assert cut_once([file], notes) == cut([file]) != expected
+
+
+def test_a_note_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
+    file, notes = tmp_path / "bundle", tmp_path / "run"
+    notes.mkdir()
+    file.write_bytes(CONTENT)
+    cut_once([file], notes)
+    (note,) = notes.iterdir()
+    note.write_text(note.read_text()[:20])
+    assert cut_once([file], notes) == cut([file])
+    assert cut_once([file], notes) == cut([file])
