@@ -135,6 +135,19 @@ def test_a_file_that_is_not_right_is_made_anew(out: Path, parts: Any, name: str,
     stands(out, parts, form, written)
 
 
+def test_parts_that_are_cut_elsewhere_are_made_anew(out: Path, parts: Any) -> None:
+    """Together they are the same, but no file system that wants the size would hold them."""
+    form = Form(PART)
+    write(out, parts, form=form)
+    second, third = out.with_name("b.tar.part002"), out.with_name("b.tar.part003")
+    content = second.read_bytes()
+    second.write_bytes(content[:-1])
+    third.write_bytes(content[-1:] + third.read_bytes())
+    written = write(out, parts, form=form)
+    assert written.changed
+    stands(out, parts, form, written)
+
+
 def test_too_many_parts(out: Path, parts: Any) -> None:
     """`cat b.tar.part*` would put part1000 before part999."""
     with pytest.raises(BundleError, match=r"999 of them hold less than its .*larger split_size"):
