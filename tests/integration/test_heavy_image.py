@@ -39,7 +39,7 @@ def load_task(name: str, bundle: Path, shop: Workshop, image: str) -> Json:
 
 def broken_transfer(rig: Rig, bundle: Path) -> None:
     """What a transfer leaves that broke in its second part, on the node."""
-    parts, whole = cut(bundle)
+    parts, whole = cut([bundle])
     assert len(parts) > 3
     with bundle.open("rb") as file:
         right = file.read(parts[0].size)
