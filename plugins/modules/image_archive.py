@@ -55,7 +55,8 @@ options:
     type: path
   images:
     description:
-      - The images of the lock that go into the bundle at O(path), all by default; those of the Engine with O(source=daemon).
+      - The images of the lock that go into the bundle at O(path), all by default.
+      - With O(source=daemon), images of the Engine; they have to be named.
       - A string, or a dict of C(name), C(digest), C(platforms) and C(as). The name selects, and C(as) is the name that the
         image gets on the target. The platform is that of O(platform).
     type: list
@@ -77,7 +78,8 @@ options:
     type: str
   checksum:
     description:
-      - Whether to write a file with the bundle's SHA-256 beside it, under its name with C(.sha256), as C(sha256sum -c) reads it.
+      - Whether to write a file with the bundle's SHA-256 beside it, under its name with C(.sha256).
+      - C(sha256sum -c) reads it, and M(fleet.images.image_load) compares with it.
       - A bundle that is written without it loses the file of its predecessor.
     type: bool
     default: false
