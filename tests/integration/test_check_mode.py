@@ -16,9 +16,9 @@ from rig import AIRGAP, NODES, OTHER_BASTION, SEED, Rig
 Json = dict[str, Any]
 FRESH = [NODES[0], NODES[-1]]
 HOSTS = [*FRESH, OTHER_BASTION]
-PLACES = "/usr/local /root /home /tmp /var/tmp /var/lib/fleet-images"
+PLACES = "/usr/local ~root /home /tmp /var/tmp /var/lib/fleet-images"
 # Directories that Ansible makes for itself; what lies in them counts.
-ANSIBLES = "/root/.ansible /root/.ansible/tmp"
+ANSIBLES = "~root/.ansible ~root/.ansible/tmp"
 
 
 def files(rig: Rig, host: str) -> list[str]:
