@@ -1,7 +1,7 @@
 # Copyright (c) 2026, The fleet.images authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Bundles that do not fit any more, that serve several plans, and a store that was damaged."""
+"""Bundles that do not fit any more, and bundles that serve several plans."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 from rig import AIRGAP, JUMP_HOST, NEW_NGINX, NODES, SEED, STORES, Rig
-from test_bad_store import DAMAGE, STORE
 
 GONE, UNITED, OTHER = "engine20-classic", "engine26-classic", "engine28-containerd"
 
@@ -88,16 +87,3 @@ def test_layers_under_another_compression_are_not_there(seeded: Rig) -> None:
     for node in containerd:
         assert (run.rows[node]["bundle"], run.rows[node]["loaded"]) == ("full", 1)
         runs(seeded, node, SEED[0])
-
-
-def test_damaged_blob_is_fetched_again_in_the_same_run(seeded: Rig) -> None:
-    seeded.seed()
-    fetch = {"images": [NEW_NGINX], "store": STORE, "registry_validate_certs": False}
-    seeded.inside(JUMP_HOST, "rm", "-rf", STORE)
-    seeded.results(JUMP_HOST, [{"name": "fill", "fleet.images.image_fetch": fetch}])
-    seeded.inside(JUMP_HOST, "python3", "-c", DAMAGE)
-    wanted = {"fleet_images": [NEW_NGINX], "airgap_store": STORE}
-    run = seeded.play(AIRGAP, wanted, flags=["--limit", f"{GONE},{OTHER}"])
-    seeded.inside(JUMP_HOST, "rm", "-rf", STORE)
-    assert run.code == 0, run.output
-    assert all(run.rows[node]["loaded"] == 1 for node in (GONE, OTHER))
