@@ -43,7 +43,7 @@ class Sizes:
 
 @dataclass(frozen=True)
 class ManyRun:
-    """One run: its hosts, tasks that ran on them (host x task), seconds, what was seen.
+    """One run: hosts, steps (host x task, skipped ones too), seconds, what was seen.
 
     `controller_cpu` is the processor time (s) of ansible-playbook and its forks, without that of
     the modules. `locked` has host -> the images that a lock which travelled to it named.
@@ -177,6 +177,7 @@ def section(done: ManyRun) -> str:
         hosts=done.hosts,
         seconds=done.seconds,
         cpu=done.controller_cpu,
+        each=done.controller_cpu / done.hosts,
         modules=done.module_cpu,
         milliseconds=1000 * done.cpu_per_step,
         steps=done.steps,

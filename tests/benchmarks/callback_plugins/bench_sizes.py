@@ -74,3 +74,6 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         self._ended(result)
+
+    def v2_runner_on_skipped(self, result: Any) -> None:
+        self._ended(result)
