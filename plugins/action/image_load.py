@@ -31,7 +31,9 @@ LOAD = "fleet.images.image_load"
 PLAN = "fleet.images.image_plan"
 STAGING = "/var/tmp/fleet-images"
 # Bytes of a bundle that goes along with the module, as most updates do: four trips less.
-SMALL = 1 << 20
+SMALL = 1 << 18
+# Up to this it goes through a shell: the start of a file transfer costs more.
+PIPED = 4 << 20
 
 Result = dict[str, Any]
 
@@ -131,7 +133,10 @@ class ActionModule(Carried):
         """The module's result, bytes sent, and bytes that were there from a broken transfer."""
         whole = args["sha256"]
         staging = Staging(self._shell, self._put, args.get("staging_dir") or STAGING, whole[:16])
-        sent = staging.send(files, parts)
+        if len(files) == len(parts) == 1 and parts[0].size <= PIPED and self._can_pipe():
+            sent = staging.pipe(self._shell, files[0], parts[0])
+        else:
+            sent = staging.send(files, parts)
         try:
             there = [{"path": path, "sha256": part.sha256} for path, part in zip(sent.paths, parts)]
             args.update(parts=there, sha256=None)
@@ -140,8 +145,13 @@ class ActionModule(Carried):
             staging.remove()
         return result, sent.sent, sent.resumed
 
-    def _shell(self, line: str) -> tuple[int, str, str]:
-        done = self._low_level_execute_command(line, sudoable=False, executable="/bin/sh")
+    def _can_pipe(self) -> bool:
+        return bool(self._connection.has_pipelining)
+
+    def _shell(self, line: str, content: bytes | None = None) -> tuple[int, str, str]:
+        done = self._low_level_execute_command(
+            line, sudoable=False, in_data=content, executable="/bin/sh"
+        )
         return int(done["rc"]), str(done["stdout"]), str(done["stderr"])
 
     def _put(self, local: str, remote: str) -> object:

@@ -30,6 +30,7 @@ from ansible_collections.fleet.images.plugins.module_utils._parts import (
 )
 
 Run = Callable[[str], "tuple[int, str, str]"]
+Pipe = Callable[[str, bytes], "tuple[int, str, str]"]
 Put = Callable[[str, str], object]
 
 # Only a directory of one's own, that nobody else can write to, takes parts: root may load them.
@@ -38,6 +39,11 @@ umask 077
 mkdir -p {base} && [ -O {base} ] && [ ! -L {base} ] && chmod 700 {base} && mkdir -p {here} &&
 cd {here} && df -Pk . | tail -n 1 | awk '{{print "free", $4}}' &&
 for part in *.part; do [ -f "$part" ] && sha256sum "$part"; done; [ -d {here} ]
+"""
+_PIPE = """
+umask 077
+mkdir -p {base} && [ -O {base} ] && [ ! -L {base} ] && chmod 700 {base} && mkdir -p {here} &&
+cat >{part}
 """
 _REMOVE = "rm -rf {here}; rmdir {base} 2>/dev/null || true"
 
@@ -97,6 +103,25 @@ class Staging:
         paths = [f"{self.path}/{part.name}" for part in parts]
         return Sent(paths, wanted, sum(part.size for part in parts) - wanted)
 
+    def pipe(self, run: Pipe, file: Path, part: Part) -> Sent:
+        """Brings a small file there in one trip, into the standard input of a shell line.
+
+        `run`: as that of the class, with the input. Raises AnsibleActionFail, OSError.
+        """
+        target = f"{self.path}/{part.name}"
+        names = {"base": self._base, "here": self.path, "part": target}
+        line = _PIPE.format(**{key: shlex.quote(name) for key, name in names.items()})
+        code, out, err = run(line, file.read_bytes())
+        if code != 0:
+            raise AnsibleActionFail(self._no_place(err or out))
+        return Sent([target], part.size, 0)
+
+    def _no_place(self, told: str) -> str:
+        return (
+            f"{self._base}: wanted a directory of the login user's own for the bundle, found none"
+            f" and could not make one ({told.strip()}); set staging_dir"
+        )
+
     def _look(self) -> tuple[dict[str, str], int]:
         """The parts that are there (name -> SHA-256), and the free bytes beside them."""
         line = _PREPARE.format(base=shlex.quote(self._base), here=shlex.quote(self.path))
@@ -104,10 +129,7 @@ class Staging:
         rows = [row.split() for row in out.splitlines()]
         free = [int(row[1]) * 1024 for row in rows if len(row) == 2 and row[0] == "free"]
         if code != 0 or not free:
-            raise AnsibleActionFail(
-                f"{self._base}: wanted a directory of the login user's own for the bundle, found"
-                f" none and could not make one ({(err or out).strip()}); set staging_dir"
-            )
+            raise AnsibleActionFail(self._no_place(err or out))
         there = {row[1]: row[0] for row in rows if len(row) == 2 and len(row[0]) == 64}
         return there, free[0]
 

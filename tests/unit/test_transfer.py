@@ -230,6 +230,33 @@ def test_a_part_is_described_by_its_checksum(file: Path) -> None:
     assert parts[0] == Part("00000.part", 0, PART, hashlib.sha256(CONTENT[:PART]).hexdigest())
 
 
+def piped(host: Host, file: Path) -> Sent:
+    def run(line: str, content: bytes) -> tuple[int, str, str]:
+        done = subprocess.run(["sh", "-c", line], input=content, check=False, capture_output=True)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+    return host.staging().pipe(run, file, cut([file])[0][0])
+
+
+def test_a_small_file_goes_through_a_shell(host: Host, file: Path) -> None:
+    sent = piped(host, file)
+    assert sent.paths == [str(host.base / "0123456789abcdef/00000.part")]
+    assert (sent.sent, sent.resumed, host.there()) == (len(CONTENT), 0, CONTENT)
+    for path in (host.base, host.base / "0123456789abcdef"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o700
+    host.staging().remove()
+    assert not host.base.exists()
+
+
+@as_root
+def test_a_small_file_goes_to_no_strangers_directory(host: Host, file: Path) -> None:
+    (host.base / "0123456789abcdef").mkdir(parents=True)
+    os.chown(host.base, NOBODY, NOBODY)
+    with pytest.raises(AnsibleActionFail, match="of the login user's own"):
+        piped(host, file)
+    assert host.there() == b""
+
+
 def test_files_are_read_once_for_all_hosts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file, notes = tmp_path / "bundle", tmp_path / "run"
     notes.mkdir()
