@@ -77,8 +77,10 @@ class Controller:
     def __init__(self, url: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.url, self.staging = url, directory / "staging"
         self.sent: list[bytes] = []
+        self.put = 0
+        self.pipes = False
         self.action: Any = action.ActionModule.__new__(action.ActionModule)
-        for name in ("_module", "_shell", "_put", "_find_needle"):
+        for name in ("_module", "_shell", "_put", "_find_needle", "_can_pipe"):
             setattr(self.action, name, getattr(self, name))
         self.action._task = type("Task", (), {"check_mode": False})()
         monkeypatch.setattr(action, "SMALL", 0)
@@ -99,12 +101,16 @@ class Controller:
         self.sent = [Path(part["path"]).read_bytes() for part in params["parts"]]
         return image_load.load({**LOAD_DEFAULTS, **params}, False)
 
-    def _shell(self, line: str) -> tuple[int, str, str]:
+    def _can_pipe(self) -> bool:
+        return self.pipes
+
+    def _shell(self, line: str, content: bytes | None = None) -> tuple[int, str, str]:
         command = ["/bin/sh", "-c", line]
-        done = subprocess.run(command, check=False, capture_output=True, text=True)
-        return done.returncode, done.stdout, done.stderr
+        done = subprocess.run(command, check=False, capture_output=True, input=content)
+        return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def _put(self, local: str, remote: str) -> None:
+        self.put += 1
         # As another program would: what only this process can open does not travel.
         subprocess.run(["cp", local, remote], check=True)
 
@@ -142,8 +148,9 @@ def test_from_the_host(stub: EngineStub, old: Path, how: str) -> None:
         on_host(stub, src, sha256="00")
 
 
-@pytest.mark.parametrize("how", ["plain", "compressed", "split", "compressed and split"])
+@pytest.mark.parametrize("how", ["plain", "piped", "compressed", "split", "compressed and split"])
 def test_from_the_controller(stub: EngineStub, controller: Controller, old: Path, how: str) -> None:
+    controller.pipes = how == "piped"
     src = zipped(old) if "compressed" in how else old
     content = src.read_bytes()
     whole = _parts.sha256_of(src)
@@ -154,6 +161,7 @@ def test_from_the_controller(stub: EngineStub, controller: Controller, old: Path
     assert (loaded["errors"], set(stub.tags)) == ([], {APP, WEB})
     assert controller.sent == [content]  # as it is: compressed is less
     assert loaded["bytes_sent"] == foreseen["bytes_sent"] == len(content)
+    assert (controller.put == 0) == controller.pipes
     again = controller.run(src)
     assert (again["changed"], again["bytes_sent"], controller.sent) == (False, 0, [])
 
