@@ -96,7 +96,8 @@ def opened(paths: Sequence[Path], spool: Path) -> Iterator[Archive]:
     `paths` are its files in order; `spool` is a directory on whose file system a compressed one is
     unpacked. Raises as `read` and `unpacked` do.
     """
-    with unpacked(paths, spool) as files:
+    with contextlib.ExitStack() as stack:
+        files = stack.enter_context(unpacked(paths, spool))
         yield read(files, str(paths[0]))
 
 

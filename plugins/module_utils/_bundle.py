@@ -16,6 +16,7 @@ import tarfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 from ansible_collections.fleet.images.plugins.module_utils._layout import (
     IMAGE_LAYOUT,
@@ -197,15 +198,15 @@ def _header(member: Member) -> bytes:
 
 
 def _content(member: Member) -> Iterator[bytes]:
-    assert isinstance(member.content, Region)
+    region = cast("Region", member.content)
     digest = hashlib.sha256()
-    for chunk in read_region(member.content):
+    for chunk in read_region(region):
         digest.update(chunk)
         yield chunk
     if member.digest and f"sha256:{digest.hexdigest()}" != member.digest:
         raise DamagedBlob(
             member.digest,
-            f"blob {member.digest}: {member.content.name} holds other content"
+            f"blob {member.digest}: {region.name} holds other content"
             f" (sha256:{digest.hexdigest()}); remove that file and make it anew",
         )
 

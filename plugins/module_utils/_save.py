@@ -11,7 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from ansible_collections.fleet.images.plugins.module_utils import (
     _archive,
@@ -64,16 +64,16 @@ class Outcome:
 
     def as_result(self) -> dict[str, Any]:
         """The entry of a bundle that stands, in the module's result."""
-        assert self.written is not None
+        written = cast("_bundle_files.Written", self.written)
         blobs = self.task.blobs
         layers = {one.digest: one.size for image, on in self.images for one in image.on(on).layers}
         left_out = 0 if blobs is None else sum(layers[one] for one in layers.keys() - blobs)
         return {
             "path": str(self.task.path),
-            "changed": self.written.changed,
-            "bytes": self.written.bytes,
-            "sha256": self.written.sha256,
-            "files": [str(file) for file in self.written.files],
+            "changed": written.changed,
+            "bytes": written.bytes,
+            "sha256": written.sha256,
+            "files": [str(file) for file in written.files],
             "images": [image.destination.tagged for image, _on in self.images],
             "left_out": left_out,
         }

@@ -19,7 +19,7 @@ import tempfile
 import zlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.module_utils._parts import CHUNK, Concatenated
@@ -113,15 +113,21 @@ def _command(kind: str, paths: Sequence[Path]) -> Iterator[IO[bytes]]:
             f"{paths[0]}: the command {kind} is wanted to unpack it, it is not here; install it, or"
             f" unpack the archive first ({kind} -d)"
         )
-    pipe = subprocess.PIPE
     with tempfile.TemporaryFile() as said, contextlib.ExitStack() as running:
-        whole = running.enter_context(subprocess.Popen(["cat", "--", *paths], stdout=pipe))
-        plain = running.enter_context(
-            subprocess.Popen([program, "-dc"], stdin=whole.stdout, stdout=pipe, stderr=said)
-        )
-        assert whole.stdout and plain.stdout
-        whole.stdout.close()  # Only the command holds it, so that both end together.
-        yield plain.stdout
+        whole = running.enter_context(_piped(["cat", "--", *map(str, paths)], None, said))
+        output = cast("IO[bytes]", whole.stdout)
+        plain = running.enter_context(_piped([program, "-dc"], output, said))
+        output.close()  # Only the command holds it, so that both end together.
+        yield cast("IO[bytes]", plain.stdout)
         if plain.wait() != 0:
             said.seek(0)
             raise EOFError(said.read(CHUNK).decode(errors="replace").strip())
+
+
+def _piped(
+    command: Sequence[str], source: IO[bytes] | None, said: IO[bytes]
+) -> subprocess.Popen[bytes]:
+    # The usual run_command of modules keeps the whole output in memory.
+    return subprocess.Popen(  # pylint: disable=ansible-bad-function
+        command, stdin=source, stdout=subprocess.PIPE, stderr=said
+    )
