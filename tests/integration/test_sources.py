@@ -96,9 +96,12 @@ def tasks(by_address: str) -> list[Json]:
         fetch("absent helper", TOOL, docker_config("absent helper"), **AUTHORITY),
         fetch("mirror", [HUB_TOOL, named], docker_config("auths"), **AUTHORITY, **hub),
         fetch("mirror without a login", HUB_TOOL, **safely, **hub),
-        fetch("proxy", TOOL, **safely, registry_proxy=PROXY),
-        fetch("plain proxy", ARM, **plain, registry_proxy=PROXY),
-        fetch("its proxy", f"{by_address}/shop/tool:1", {"HTTPS_PROXY": PROXY}, **safely),
+        # With tries, since a proxy passes on what the registry resets on its way.
+        fetch("proxy", TOOL, **safely, registry_proxy=PROXY, retries=3),
+        fetch("plain proxy", ARM, **plain, registry_proxy=PROXY, retries=3),
+        fetch(
+            "its proxy", f"{by_address}/shop/tool:1", {"HTTPS_PROXY": PROXY}, **safely, retries=3
+        ),
         fetch("dead proxy", TOOL, **safely, registry_proxy=f"http://{USER}:{WRONG}@{DEAD}"),
         fetch("no proxy", TOOL, {"NO_PROXY": NAME}, **safely, registry_proxy=f"http://{DEAD}"),
         {
