@@ -11,6 +11,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -116,8 +117,10 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path) -> Host:
-    return Host(tmp_path)
+def host() -> Iterator[Host]:
+    # Not in pytest's own directory: Ansible has a socket below it, whose path may have 107 bytes.
+    with tempfile.TemporaryDirectory() as root:
+        yield Host(Path(root))
 
 
 @pytest.fixture
