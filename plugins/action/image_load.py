@@ -179,21 +179,16 @@ def _refuse_unfit(
     """
     engine = planned["engine"]
     missing: set[str] = set()
-    told = known or engine["store"] != "containerd"
+    told = _load.tells_layers(engine["store"], known)
     for image in planned["images"]:
-        if image["action"] != "loaded" or image["lock_name"] not in lock:
+        name = image["lock_name"]
+        if image["action"] != "loaded" or name not in lock:
             continue
-        layers = lock[image["lock_name"]].on(engine["platform"]).layers
+        layers = lock[name].on(engine["platform"]).layers
         lacking = [one for one in layers if one.digest in planned["blobs"]]
-        reason = _load.unreadable(image["lock_name"], lacking, engine["version"])
-        gone = [one.digest for one in lacking if told and not archive.has(one.digest)]
-        if gone:
-            missing.update(gone)
-            reason = (
-                f"{image['lock_name']}: layer {', '.join(gone)} is missing, the bundle leaves it"
-                " out and this Engine does not have it; plan again, or bring a full bundle"
-            )
+        reason = _load.unfit(name, lacking, archive, engine["version"], told)
         if reason:
+            missing.update(_load.absent(lacking, archive))
             image.update(action="failed", reason=reason, bytes=0)
     planned["missing_layers"] = sorted(missing)
 

@@ -123,20 +123,11 @@ class Loader:
                     f"{name}: wanted {blob.digest}, the bundle {self.archive.name} does not hold"
                     " this image; make it anew from the same lock"
                 )
-        if unreadable(name, plan.lacking, self.engine.facts.version):
-            return unreadable(name, plan.lacking, self.engine.facts.version)
-        if self.before.store == CONTAINERD and not self.known:
-            return ""  # The Engine's API names no layers: it is tried, and verified by state.
         # An image runs without its attestations: a bundle may leave them out.
         spared = {blob.digest for blob in wanted.attestations}
-        lacking = [blob.digest for blob in plan.lacking if blob.digest not in spared]
-        gone = [digest for digest in lacking if not self.archive.has(digest)]
-        if not gone:
-            return ""
-        return (
-            f"{name}: layer {', '.join(gone)} is missing, the bundle leaves it out and this Engine"
-            " does not have it; plan again, or bring a full bundle"
-        )
+        lacking = [blob for blob in plan.lacking if blob.digest not in spared]
+        told = tells_layers(self.before.store, bool(self.known))
+        return unfit(name, lacking, self.archive, self.engine.facts.version, told)
 
     def _load(self, group: list[Outcome]) -> None:
         """Streams one group of images that share layers; notes the error with each of them."""
@@ -222,6 +213,36 @@ class Loader:
                         self.engine.remove(left)
                 except EngineError as error:
                     outcome.error += f"; {left} is left behind: {error}"
+
+
+def tells_layers(store: str, known: bool) -> bool:
+    """Whether an Engine with this store tells which layers it has; `known`: by lists of blobs.
+
+    The API of a containerd store names no layers: without lists a load is tried, and judged by
+    state.
+    """
+    return known or store != CONTAINERD
+
+
+def absent(lacking: Iterable[Blob], archive: Archive) -> list[str]:
+    """Digests of the blobs that the Engine lacks, and the archive too."""
+    return [blob.digest for blob in lacking if not archive.has(blob.digest)]
+
+
+def unfit(name: str, lacking: Sequence[Blob], archive: Archive, version: str, told: bool) -> str:
+    """Why an archive cannot bring an image what an Engine of this version lacks; '' where it can.
+
+    `lacking`: blobs without which the image does not run. `told`: whether the Engine tells of them,
+    as `tells_layers` says; '' also where it does not, since that is tried.
+    """
+    reason = unreadable(name, lacking, version)
+    gone = absent(lacking, archive) if told else []
+    if reason or not gone:
+        return reason
+    return (
+        f"{name}: layer {', '.join(gone)} is missing, the bundle leaves it out and this Engine"
+        " does not have it; plan again, or bring a full bundle"
+    )
 
 
 def unreadable(name: str, blobs: Iterable[Blob], version: str) -> str:
