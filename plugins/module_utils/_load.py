@@ -24,7 +24,7 @@ from ansible_collections.fleet.images.plugins.module_utils._holdings import (
     ImagePlan,
     Plan,
 )
-from ansible_collections.fleet.images.plugins.module_utils._lock import Blob
+from ansible_collections.fleet.images.plugins.module_utils._lock import Blob, LockedImage
 
 Known = Sequence[Mapping[str, Any]]
 
@@ -41,7 +41,8 @@ class LoadError(Exception):
 class Outcome:
     """What became of one image. `bytes` of blobs that went into the Engine for it, seconds.
 
-    `missing`: digests of blobs that neither the Engine nor the archive has, where that failed it.
+    `missing`: digests of blobs that neither the Engine nor the archive has, where that failed it;
+    not of attestations, without which it runs.
     """
 
     plan: ImagePlan
@@ -110,8 +111,13 @@ class Loader:
     def _missing(self, outcome: Outcome, holdings: Holdings) -> tuple[str, ...]:
         if not outcome.error:
             return ()
-        lacking = (blob.digest for blob in holdings.lacking(outcome.plan.image))
-        return tuple(digest for digest in lacking if not self.archive.has(digest))
+        image = outcome.plan.image
+        return tuple(absent(self._needed(image, holdings.lacking(image)), self.archive))
+
+    def _needed(self, image: LockedImage, lacking: Iterable[Blob]) -> list[Blob]:
+        """An image runs without its attestations: a bundle may leave them out."""
+        spared = {blob.digest for blob in image.on(self.before.platform).attestations}
+        return [blob for blob in lacking if blob.digest not in spared]
 
     def _unfit(self, plan: ImagePlan) -> str:
         """Why the archive cannot bring this image; '' where it can."""
@@ -123,9 +129,7 @@ class Loader:
                     f"{name}: wanted {blob.digest}, the bundle {self.archive.name} does not hold"
                     " this image; make it anew from the same lock"
                 )
-        # An image runs without its attestations: a bundle may leave them out.
-        spared = {blob.digest for blob in wanted.attestations}
-        lacking = [blob for blob in plan.lacking if blob.digest not in spared]
+        lacking = self._needed(plan.image, plan.lacking)
         told = tells_layers(self.before.store, bool(self.known))
         return unfit(name, lacking, self.archive, self.engine.facts.version, told)
 

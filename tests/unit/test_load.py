@@ -429,6 +429,20 @@ def test_attestations_go_where_there_is_a_place_for_them(
     assert sent_blobs(stub) & attestations == wanted
 
 
+def test_attestations_are_never_missing(stub: EngineStub, store: Store, tmp_path: Path) -> None:
+    """A load that fails for another reason: a full bundle would not help."""
+    web = store.attested(store.index("web:1", amd64=["c"], arm64=["z"]))
+    attestations = [blob.digest for blob in web.on(AMD64).attestations]
+    bundle = store.bundle(tmp_path / "b.tar", web, without=attestations)
+    stub.fault("pretend")
+    run = Run(stub, bundle, web, known=store.known(web))
+    assert list(run.errors) == [WEB]
+    assert report(run.outcomes, run.before)["missing_layers"] == []
+    bundle = store.bundle(bundle, web, without=[*attestations, *layers_of(web)])
+    run = Run(stub, bundle, web, known=store.known(web))
+    assert report(run.outcomes, run.before)["missing_layers"] == layers_of(web)
+
+
 @pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "classic"])
 @pytest.mark.parametrize("silent", [True, False])
 def test_a_thin_bundle_is_tried_where_nothing_is_known(
