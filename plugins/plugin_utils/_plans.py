@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils import _lock
+from ansible_collections.fleet.images.plugins.module_utils._holdings import CLASSIC
 
 Result = Mapping[str, Any]
 
@@ -53,8 +54,8 @@ def bundles(
 
     `hosts`: dicts of `bastion` and `plan` (the result of image_plan). `locks`: bastion -> the lock
     that it fetched. At most `most` bundles per bastion and platform. With `full` nothing is left
-    out that the planned images need. Returns bastion -> `bundles` (entries for image_archive) and
-    `paths` (plan ID -> path).
+    out that the planned images need, nor their attestations where the Engine keeps those. Returns
+    bastion -> `bundles` (entries for image_archive) and `paths` (plan ID -> path).
     """
     plans: dict[str, dict[str, Group]] = {}
     parsed = {bastion: _lock.load(lock) for bastion, lock in locks.items()}
@@ -77,17 +78,16 @@ def _group(plan: Result, lock: _lock.Lock, full: bool) -> Group:
     images = frozenset(one["lock_name"] for one in plan["images"] if one["action"] == "loaded")
     blobs = plan["blobs"]
     if full:
-        blobs = [blob.digest for name in images for blob in lock[name].blobs(platform)]
+        keeps = plan["engine"].get("store") != CLASSIC  # That has no place for attestations.
+        whole = [blob for name in images for blob in lock[name].blobs(platform)]
+        spare = [blob for name in images for blob in lock[name].on(platform).attestations if keeps]
+        blobs = [blob.digest for blob in (*whole, *spare)]
     return Group(platform, images, frozenset(blobs), frozenset({plan["plan_id"]}), 1)
 
 
 def _sizes(lock: _lock.Lock) -> dict[str, int]:
-    return {
-        blob.digest: blob.size
-        for image in lock.values()
-        for platform in image.platforms
-        for blob in image.blobs(platform)
-    }
+    blobs = (blob for image in lock.values() for blob in image.all_blobs.values())
+    return {blob.digest: blob.size for blob in blobs}
 
 
 def unite(groups: Iterable[Group], sizes: Mapping[str, int], most: int) -> list[Group]:

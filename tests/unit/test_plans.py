@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from images import AMD64, ARM64, as_lock, locked
+from images import AMD64, ARM64, as_lock, blob, locked
 
 from ansible_collections.fleet.images.plugins.module_utils import _lock
 from ansible_collections.fleet.images.plugins.plugin_utils._plans import Group, bundles, unite
@@ -53,6 +55,36 @@ def test_a_full_bundle_leaves_nothing_out() -> None:
     found = bundles(hosts, "/b", {"b": LOCK}, full=True)["b"]
     assert found["paths"] == {"1": "/b/1-full.tar"}
     assert found["bundles"][0]["blobs"] == sorted(blob.digest for blob in IMAGES[APP].blobs(AMD64))
+
+
+@pytest.mark.parametrize("store", ["containerd", "classic"])
+def test_a_full_bundle_carries_attestations_where_there_is_a_place_for_them(store: str) -> None:
+    statement = blob("statement", 7)
+    here = replace(IMAGES[APP].on(AMD64), attestations=(statement,))
+    lock = _lock.dump(as_lock(replace(IMAGES[APP], platforms={AMD64: here})))
+    plan = plan_of("1", APP, blobs=[])
+    plan["engine"]["store"] = store
+    found = bundles([{"bastion": "b", "plan": plan}], "/b", {"b": lock}, full=True)["b"]
+    carried = set(found["bundles"][0]["blobs"])
+    layers = {one.digest for one in here.layers}
+    assert carried >= layers
+    assert (statement.digest in carried) == (store == "containerd")
+
+
+def test_attestations_count_where_plans_are_united() -> None:
+    """The smallest pair is the one without the large statement."""
+    statement = blob("statement", 9999)
+    here = replace(IMAGES[APP].on(AMD64), attestations=(statement,))
+    lock = _lock.dump({**IMAGES, APP: replace(IMAGES[APP], platforms={AMD64: here})})
+    one, two = (layer.digest for layer in here.layers)
+    plans = [
+        plan_of("1", APP, blobs=[statement.digest]),
+        plan_of("2", APP, blobs=[one]),
+        plan_of("3", APP, blobs=[two]),
+    ]
+    hosts = [{"bastion": "b", "plan": plan} for plan in plans]
+    paths = bundles(hosts, "/b", {"b": lock}, most=2)["b"]["paths"]
+    assert paths["2"] == paths["3"] != paths["1"]
 
 
 def group(plan: str, blobs: str, hosts: int = 1, platform: str = AMD64) -> Group:
