@@ -9,15 +9,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
+from ansible_collections.fleet.images.plugins.module_utils import _lockfile
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Lock,
     LockedImage,
     LockError,
     load,
-    loads,
 )
 from ansible_collections.fleet.images.plugins.module_utils._reference import ImageSpec, parse
 
@@ -173,7 +172,7 @@ def read_lock(path: str | None) -> dict[str, LockedImage]:
     if path is None:
         return {}
     try:
-        return _read(Path(path))
+        return _lockfile.read(path)
     except FileNotFoundError:
         return {}
 
@@ -183,23 +182,10 @@ def read_keep(items: Sequence[Any]) -> list[Lock]:
     locks: list[Lock] = []
     for item in items:
         try:
-            locks.append(_read(Path(item)) if isinstance(item, str) else load(item))
+            locks.append(_lockfile.read(item) if isinstance(item, str) else load(item))
         except FileNotFoundError as error:
             raise LockError(
                 f"keep: wanted the lock file {item}, there is none; correct its path, nothing was"
                 " removed"
             ) from error
     return locks
-
-
-def _read(path: Path) -> dict[str, LockedImage]:
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise LockError(
-            f"{path}: the lock is no UTF-8 text; make it anew with image_fetch"
-        ) from error
-    try:
-        return loads(text)
-    except LockError as error:
-        raise LockError(f"{path}: {error}") from error

@@ -198,13 +198,12 @@ images:
 import platform as machine
 from collections.abc import Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.common.text.formatters import human_to_bytes
 
-from ansible_collections.fleet.images.plugins.module_utils import _lock, _save
+from ansible_collections.fleet.images.plugins.module_utils import _lockfile, _save
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._bundle_files import Form
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
@@ -228,10 +227,7 @@ def save(params: Mapping[str, Any], dry_run: bool) -> list[_save.Outcome]:
         return saver.from_engine(partial(Engine, params), params["store"], tasks)
     if not given or params["store"] is None:
         raise ValueError("source: store wants a store, and a lock or lock_path; set them")
-    if params["lock_path"] is not None:
-        lock = _lock.loads(Path(params["lock_path"]).read_bytes())
-    else:
-        lock = _lock.load(params["lock"])
+    lock = _lockfile.given(params)
     own = parse_platform(machine.machine())
     return saver.from_store(Layout(params["store"]), lock, tasks, own)
 

@@ -186,7 +186,13 @@ from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fleet.images.plugins.module_utils import _archive, _holdings, _load, _lock
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _archive,
+    _holdings,
+    _load,
+    _lock,
+    _lockfile,
+)
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
@@ -196,10 +202,7 @@ from ansible_collections.fleet.images.plugins.module_utils._parts import (
     check_sums,
     split_parts,
 )
-from ansible_collections.fleet.images.plugins.module_utils._reference import (
-    InvalidReference,
-    parse_images,
-)
+from ansible_collections.fleet.images.plugins.module_utils._reference import InvalidReference
 from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError, SdkMissing
 
 ERRORS = (
@@ -234,18 +237,6 @@ def unpack(module: AnsibleModule) -> None:
     module.params["parts"] = [{"path": str(path), "sha256": module.params["sha256"]}]
 
 
-def wanted_lock(params: Mapping[str, Any], archive: _archive.Archive) -> _lock.Lock:
-    """What is to be loaded: the lock's images or the archive's own; raises LockError, OSError."""
-    lock: _lock.Lock = archive.images
-    if params["lock_path"]:
-        lock = _lock.loads(Path(params["lock_path"]).read_bytes())
-    elif params["lock"] is not None:
-        lock = _lock.load(params["lock"])
-    if params["images"] is not None:
-        lock = _lock.select(lock, [spec.key for spec in parse_images(params["images"])])
-    return lock
-
-
 def load(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
     """Reads, looks, plans, loads and verifies; raises one of ERRORS where it cannot begin."""
     engine = Engine(params)
@@ -257,7 +248,7 @@ def load_archive(
     engine: Engine, archive: _archive.Archive, params: Mapping[str, Any], dry_run: bool
 ) -> dict[str, Any]:
     """The module's result and its `errors`, once the archive is open; raises as `load` does."""
-    lock = wanted_lock(params, archive)
+    lock = _lockfile.chosen(params, otherwise=archive.images)
     before = engine.holdings(params["known"])
     plan = _holdings.plan(lock, before)
     _load.check_space(plan, engine.facts.free, engine.facts.data_path)

@@ -152,29 +152,20 @@ engine:
     free: {description: Bytes free there., type: int, returned: always}
 """
 
-from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fleet.images.plugins.module_utils import _holdings, _lock
+from ansible_collections.fleet.images.plugins.module_utils import _holdings, _lock, _lockfile
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
-from ansible_collections.fleet.images.plugins.module_utils._reference import (
-    InvalidReference,
-    parse_images,
-)
+from ansible_collections.fleet.images.plugins.module_utils._reference import InvalidReference
 from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError, SdkMissing
 
 
 def make_plan(params: dict[str, Any]) -> dict[str, Any]:
     """The module's result: lock less holdings, and the Engine's facts."""
-    if params["lock_path"]:
-        lock = _lock.loads(Path(params["lock_path"]).read_bytes())
-    else:
-        lock = _lock.load(params["lock"])
-    if params["images"] is not None:
-        lock = _lock.select(lock, [spec.key for spec in parse_images(params["images"])])
+    lock = _lockfile.chosen(params)
     engine = Engine(params)
     plan = _holdings.plan(lock, engine.holdings(params["known"]))
     return {

@@ -189,7 +189,7 @@ def test_a_lock_file_that_is_none(
     path = tmp_path / "images.lock.json"
     path.write_bytes(content)
     result = call(image_plan, docker_host=stub.url, lock_path=str(path))
-    assert result["msg"].startswith("the lock")
+    assert result["msg"].startswith(f"{path}: the lock")
 
 
 @pytest.mark.parametrize("module", [image_plan, image_load], ids=["image_plan", "image_load"])
