@@ -33,10 +33,10 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
 )
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Blob,
-    Layer,
     LockedImage,
     PlatformImage,
 )
+from ansible_collections.fleet.images.plugins.module_utils._manifest import blob_of, platform_image
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
     parse,
@@ -174,35 +174,24 @@ class _Reader:
         other artifacts.
         """
         for entry in self._json("index.json")["manifests"]:
-            target = _blob(entry)
+            target = blob_of(entry)
             content = self._blob_json(target.digest)
-            below = [_blob(child) for child in content.get("manifests") or ()]
-            for manifest in [target] if "config" in content else below:
-                if blob_name(manifest.digest) in self._regions and self._is_image(manifest):
+            below = [one for one in content.get("manifests") or () if self._has(one["digest"])]
+            for manifest in [target] if "config" in content else map(blob_of, below):
+                if self._is_image(manifest):
                     yield target, manifest, entry
 
     def _is_image(self, manifest: Blob) -> bool:
         """Whether the manifest's config is inside and states a platform."""
         config = (self._blob_json(manifest.digest).get("config") or {}).get("digest", "")
-        return blob_name(config) in self._regions and bool(platform_of(self._blob_json(config)))
+        return self._has(config) and bool(platform_of(self._blob_json(config)))
 
     def _platform_image(self, manifest: Blob) -> PlatformImage:
         content = self._blob_json(manifest.digest)
-        config = content["config"]["digest"]
-        described = self._blob_json(config)
-        diff_ids = described["rootfs"]["diff_ids"]
-        layers = content["layers"]
-        if len(diff_ids) != len(layers):
-            raise ValueError(f"{config} names {len(diff_ids)} layers, its manifest {len(layers)}")
-        return PlatformImage(
-            platform_of(described),
-            manifest,
-            _blob(content["config"]),
-            tuple(
-                Layer(layer["digest"], layer["size"], layer["mediaType"], diff_id)
-                for layer, diff_id in zip(layers, diff_ids)
-            ),
-        )
+        return platform_image(manifest, content, self._blob_json(content["config"]["digest"]))
+
+    def _has(self, digest: str) -> bool:
+        return blob_name(digest) in self._regions
 
     def _blob_json(self, digest: str) -> Any:
         name = blob_name(digest)
@@ -213,10 +202,6 @@ class _Reader:
 
     def _json(self, name: str) -> Any:
         return json.loads(small(self._regions[name]))
-
-
-def _blob(entry: Mapping[str, Any]) -> Blob:
-    return Blob(str(entry["digest"]), int(entry["size"]), str(entry["mediaType"]))
 
 
 def _name(text: str) -> str:

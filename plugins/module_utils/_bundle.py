@@ -27,6 +27,7 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
     to_json,
 )
 from ansible_collections.fleet.images.plugins.module_utils._lock import LockedImage
+from ansible_collections.fleet.images.plugins.module_utils._manifest import descriptor
 from ansible_collections.fleet.images.plugins.module_utils._parts import Concatenated, pieces
 
 BLOBS = "blobs/sha256/"
@@ -109,12 +110,7 @@ def oci_index(
     """The content of `index.json`: what each name points to, an index or a manifest."""
     entries: list[dict[str, object]] = []
     for image, _platform in images:
-        target = image.target
-        entry: dict[str, object] = {
-            "mediaType": target.media_type,
-            "digest": target.digest,
-            "size": target.size,
-        }
+        entry = descriptor(image.target)
         if with_names:
             name = image.destination
             entry["annotations"] = {IMAGE_NAME: name.tagged, REF_NAME: str(name.tag)}

@@ -11,6 +11,7 @@ where a registry has brought it already. One small file for each, `diff-ids/sha2
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 from ansible_collections.fleet.images.plugins.module_utils._layout import (
@@ -19,6 +20,7 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
     write_atomically,
 )
 from ansible_collections.fleet.images.plugins.module_utils._lock import Layer, LockedImage
+from ansible_collections.fleet.images.plugins.module_utils._manifest import descriptor
 
 GZIP_LAYER = "application/vnd.oci.image.layer.v1.tar+gzip"
 # gzip loads on every Engine, zstd not on 20.10. Docker's own name means the same bytes.
@@ -39,8 +41,7 @@ def keep(layout: Layout, layer: Layer) -> None:
     """Notes that the store has this layer; raises OSError."""
     path = _path(layout, layer.diff_id)
     path.parent.mkdir(parents=True, exist_ok=True)
-    descriptor = {"mediaType": GZIP_LAYER, "digest": layer.digest, "size": layer.size}
-    write_atomically(path, to_json(descriptor))
+    write_atomically(path, to_json(descriptor(replace(layer, media_type=GZIP_LAYER))))
 
 
 def note(layout: Layout, image: LockedImage) -> None:

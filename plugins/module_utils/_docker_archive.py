@@ -25,13 +25,16 @@ from ansible_collections.fleet.images.plugins.module_utils._bundle import (
     read_region,
 )
 from ansible_collections.fleet.images.plugins.module_utils._layout import digest_of, to_json
+from ansible_collections.fleet.images.plugins.module_utils._lock import Blob
+from ansible_collections.fleet.images.plugins.module_utils._manifest import (
+    CONFIG,
+    MANIFEST,
+    descriptor,
+)
 from ansible_collections.fleet.images.plugins.module_utils._reference import check_digest
 from ansible_collections.fleet.images.plugins.module_utils._tar import SMALL
 
-_OCI = "application/vnd.oci.image."
-_MANIFEST = f"{_OCI}manifest.v1+json"
-_CONFIG = f"{_OCI}config.v1+json"
-_LAYER = f"{_OCI}layer.v1.tar"
+_LAYER = "application/vnd.oci.image.layer.v1.tar"
 # What a compressed layer begins with, and what its media type then ends with.
 _COMPRESSED = {b"\x1f\x8b": "+gzip", b"\x28\xb5\x2f\xfd": "+zstd"}
 _HEX = re.compile(r"[0-9a-f]{64}")
@@ -88,13 +91,13 @@ class _Maker:
         layers = [self._layer(str(name), check_digest(one)) for name, one in zip(names, diff_ids)]
         content = {
             "schemaVersion": 2,
-            "mediaType": _MANIFEST,
-            "config": self._put(config, _CONFIG),
+            "mediaType": MANIFEST,
+            "config": self._put(config, CONFIG),
             "layers": layers,
         }
         docker = {"Config": blob_name(digest_of(config)), "RepoTags": entry.get("RepoTags")}
         manifest = json.dumps(content, separators=(",", ":")).encode()
-        return self._put(manifest, _MANIFEST), docker
+        return self._put(manifest, MANIFEST), docker
 
     def _member(self, name: str) -> Region:
         if name not in self._members:
@@ -108,14 +111,14 @@ class _Maker:
         region = self._member(name)
         if region not in self._compressed:
             self._compressed[region] = _if_compressed(region)
-        found = self._compressed[region] or _descriptor(diff_id, region.length, _LAYER)
+        found = self._compressed[region] or descriptor(Blob(diff_id, region.length, _LAYER))
         self.blobs[blob_name(found["digest"])] = region
         return found
 
     def _put(self, content: bytes, media_type: str) -> dict[str, Any]:
         digest = digest_of(content)
         self.blobs[blob_name(digest)] = content
-        return _descriptor(digest, len(content), media_type)
+        return descriptor(Blob(digest, len(content), media_type))
 
 
 def _if_compressed(region: Region) -> dict[str, Any]:
@@ -127,8 +130,4 @@ def _if_compressed(region: Region) -> dict[str, Any]:
     digest = hashlib.sha256()
     for chunk in read_region(region):
         digest.update(chunk)
-    return _descriptor(f"sha256:{digest.hexdigest()}", region.length, _LAYER + kind)
-
-
-def _descriptor(digest: str, size: int, media_type: str) -> dict[str, Any]:
-    return {"mediaType": media_type, "digest": digest, "size": size}
+    return descriptor(Blob(f"sha256:{digest.hexdigest()}", region.length, _LAYER + kind))

@@ -31,14 +31,20 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
 )
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Blob,
-    Layer,
     LockedImage,
     PlatformImage,
 )
+from ansible_collections.fleet.images.plugins.module_utils._manifest import (
+    CONFIG,
+    INDEX,
+    MANIFEST,
+    blob_of,
+    diff_ids_of,
+    manifest_of,
+    platform_image,
+)
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
-    InvalidReference,
     Reference,
-    check_digest,
     platform_of,
     runnable,
 )
@@ -46,9 +52,6 @@ from ansible_collections.fleet.images.plugins.module_utils._shelf import Lacking
 
 # Seconds of silence; a classic store copies all the images before it sends the first byte.
 STALL = 600
-MANIFEST = "application/vnd.oci.image.manifest.v1+json"
-INDEX = "application/vnd.oci.image.index.v1+json"
-CONFIG = "application/vnd.oci.image.config.v1+json"
 _BLOB = re.compile(r"(?:\./)?(?:blobs/sha256/)?([0-9a-f]{64})(?:\.json)?\Z")
 _TOLD = re.compile(rb'\{"errorDetail".*\}', re.DOTALL)
 _LAST = 8 << 10
@@ -190,7 +193,7 @@ class _Intake:
                 " one there"
             )
         if self._classic:
-            there = [_platform(job.inspected)]
+            there = [_holdings.inspected_platform(job.inspected)]
         elif self._platforms is not None:
             there = self._platforms.get(job.id, [])
         else:
@@ -284,9 +287,9 @@ class _Intake:
                     return target, platforms
         content = self._shelf.document(job.id)
         settings = json.loads(content)
-        layers = tuple(self._shelf.layer(one) for one in _diff_ids_of(settings))
+        layers = tuple(self._shelf.layer(one) for one in diff_ids_of(settings))
         config = Blob(job.id, len(content), CONFIG)
-        manifest = self._shelf.put(_manifest(config, layers), MANIFEST)
+        manifest = self._shelf.put(to_json(manifest_of(config, layers)), MANIFEST)
         platform = platform_of(settings)
         return manifest, {platform: PlatformImage(platform, manifest, config, layers)}
 
@@ -315,20 +318,12 @@ class _Intake:
     def _platform_image(
         self, manifest: Blob, document: Mapping[str, Any], platform: str = ""
     ) -> PlatformImage:
-        config = _blob(document["config"])
-        settings = json.loads(self._shelf.document(config.digest))
-        blobs = [_blob(entry) for entry in document["layers"]]
-        diff_ids = _diff_ids_of(settings)
-        if len(diff_ids) != len(blobs):
-            raise ValueError(f"its config names {len(diff_ids)} layers, its manifest {len(blobs)}")
-        for blob in blobs:
-            if not self._shelf.has(blob.digest, blob.size):
-                raise Lacking(f"blob {blob.digest} with {blob.size} bytes")
-        layers = tuple(
-            Layer(blob.digest, blob.size, blob.media_type, diff_id)
-            for blob, diff_id in zip(blobs, diff_ids)
-        )
-        return PlatformImage(platform or platform_of(settings), manifest, config, layers)
+        settings = json.loads(self._shelf.document(blob_of(document["config"]).digest))
+        found = platform_image(manifest, document, settings, platform)
+        for layer in found.layers:
+            if not self._shelf.has(layer.digest, layer.size):
+                raise Lacking(f"blob {layer.digest} with {layer.size} bytes")
+        return found
 
 
 class _Source(io.RawIOBase):
@@ -366,46 +361,14 @@ class _Source(io.RawIOBase):
         super().close()
 
 
-def _manifest(config: Blob, layers: Sequence[Layer]) -> bytes:
-    """A manifest by https://github.com/opencontainers/image-spec/blob/main/manifest.md."""
-    return to_json(
-        {
-            "schemaVersion": 2,
-            "mediaType": MANIFEST,
-            "config": _descriptor(config),
-            "layers": [_descriptor(layer) for layer in layers],
-        }
-    )
-
-
-def _descriptor(blob: Blob) -> dict[str, Any]:
-    return {"mediaType": blob.media_type, "digest": blob.digest, "size": blob.size}
-
-
-def _blob(entry: Mapping[str, Any]) -> Blob:
-    return Blob(check_digest(entry["digest"]), int(entry["size"]), str(entry["mediaType"]))
-
-
 def _offered(index: Mapping[str, Any]) -> dict[str, Blob]:
     """The manifests of an index by platform; attestations state none."""
     found: dict[str, Blob] = {}
     for entry in index["manifests"]:
         platform = platform_of(entry.get("platform") or {})
         if platform:
-            found.setdefault(platform, _blob(entry))
+            found.setdefault(platform, blob_of(entry))
     return found
-
-
-def _diff_ids_of(settings: Mapping[str, Any]) -> list[str]:
-    return [check_digest(one) for one in (settings.get("rootfs") or {}).get("diff_ids") or ()]
-
-
-def _platform(inspected: Mapping[str, Any]) -> str:
-    keys = {"os": "Os", "architecture": "Architecture", "variant": "Variant"}
-    try:
-        return platform_of({key: inspected.get(name) for key, name in keys.items()})
-    except InvalidReference:
-        return ""
 
 
 def _repo_digests(job: _Job) -> list[str]:

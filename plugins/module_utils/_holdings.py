@@ -150,7 +150,7 @@ def read_old_containerd(
     platform that is there, has one that runs. `inspected`: image ID -> GET /images/<id>/json.
     """
     ids = frozenset(image["Id"] for image in images)
-    platforms = {id_: _inspected_platform(inspected.get(id_)) for id_ in ids}
+    platforms = {id_: inspected_platform(inspected.get(id_)) for id_ in ids}
     whole = frozenset(id_ for id_ in ids if platforms[id_] in runnable(platform))
     held = {
         entry["digest"]
@@ -161,10 +161,14 @@ def read_old_containerd(
     return Holdings(CONTAINERD, platform, _tags(images), ids, whole, _blobs_of(held, known))
 
 
-def _inspected_platform(inspection: Json | None) -> str:
+def inspected_platform(inspection: Json | None) -> str:
+    """The platform that an image's inspection (GET /images/<id>/json) tells; '' for none."""
     inspection = inspection or {}
     keys = {"os": "Os", "architecture": "Architecture", "variant": "Variant"}
-    return platform_of({key: inspection.get(name) for key, name in keys.items()})
+    try:
+        return platform_of({key: inspection.get(name) for key, name in keys.items()})
+    except InvalidReference:
+        return ""
 
 
 def _blobs_of(manifests: set[str], known: Sequence[Json]) -> frozenset[str]:

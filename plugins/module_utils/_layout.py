@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ansible_collections.fleet.images.plugins.module_utils._lock import Blob, LockedImage
+from ansible_collections.fleet.images.plugins.module_utils._manifest import descriptor
 
 CHUNK = 1 << 20
 IMAGE_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -343,9 +344,4 @@ def _without_name(entry: dict[str, Any]) -> dict[str, Any]:
 
 def _named(image: LockedImage) -> dict[str, Any]:
     tag = image.name.rpartition(":")[2]
-    return {
-        "mediaType": image.target.media_type,
-        "digest": image.target.digest,
-        "size": image.target.size,
-        "annotations": {IMAGE_NAME: image.name, REF_NAME: tag},
-    }
+    return {**descriptor(image.target), "annotations": {IMAGE_NAME: image.name, REF_NAME: tag}}

@@ -414,12 +414,13 @@ def test_containerd_without_manifests() -> None:
 
 
 def test_old_containerd_by_inspection() -> None:
-    images = [{"Id": digest(seed), "RepoTags": [f"{seed}:1"]} for seed in "abcd"]
+    images = [{"Id": digest(seed), "RepoTags": [f"{seed}:1"]} for seed in "abcde"]
     amd64, arm64 = (
         {"Os": "linux", "Architecture": "amd64"},
         {"Os": "linux", "Architecture": "arm64"},
     )
     inspected = {digest("a"): amd64, digest("b"): arm64, digest("c"): {"Os": "linux"}}
+    inspected[digest("e")] = {"Os": "linux", "Architecture": "no architecture"}
     known = [
         {"digest": digest("a"), "indexes": [], "platform": AMD64, "blobs": ["of a"]},
         {"digest": digest("x"), "indexes": [digest("a")], "platform": AMD64, "blobs": ["of x"]},
@@ -430,4 +431,4 @@ def test_old_containerd_by_inspection() -> None:
     held = read_old_containerd(AMD64, images, inspected, known)
     assert held.whole == {digest("a")}
     assert held.layers == {"of a", "of x"}
-    assert len(held.ids) == len(held.tags) == 4
+    assert len(held.ids) == len(held.tags) == 5
