@@ -4,26 +4,23 @@
 
 """Images of an Engine into the store, by its export stream, each blob once.
 
-Both shapes of `docker save` are read, in one pass: that of before Engine 25 (`<id>/layer.tar` and
-`<config>.json`) and the OCI layout since. What the export names is known beforehand from the
-Engine's inspection: on a classic store the config and the diff IDs, on a containerd store the
-manifest or index. So its own indexes are not needed, and an export without its layers is noticed.
+What the export names is known beforehand from the Engine's inspection: on a classic store the
+config and the diff IDs, on a containerd store the manifest or index. So its own indexes are not
+needed, and an export without its layers is noticed.
 """
 
 from __future__ import annotations
 
 import contextlib
-import io
 import json
-import re
-import tarfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import IO, Any
+from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils import _diff_ids, _gzip, _holdings
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
+from ansible_collections.fleet.images.plugins.module_utils._export_stream import receive
 from ansible_collections.fleet.images.plugins.module_utils._layout import (
     Layout,
     LayoutError,
@@ -52,10 +49,6 @@ from ansible_collections.fleet.images.plugins.module_utils._shelf import Lacking
 
 # Seconds of silence; a classic store copies all the images before it sends the first byte.
 STALL = 600
-_BLOB = re.compile(r"(?:\./)?(?:blobs/sha256/)?([0-9a-f]{64})(?:\.json)?\Z")
-_TOLD = re.compile(rb'\{"errorDetail".*\}', re.DOTALL)
-_LAST = 8 << 10
-_LARGEST_CONFIG = 4 << 20
 # What a document raises that is not what it should be.
 _WRONG = (ValueError, LookupError, TypeError, AttributeError, ArithmeticError, LayoutError)
 
@@ -206,43 +199,11 @@ class _Intake:
         start = time.monotonic()
         # Layers that come uncompressed: in the newer shape these are their names.
         plain = {one for job in jobs for one in job.diff_ids} if self._classic else set()
-        source = _Source(self._engine.export(list(dict.fromkeys(j.id for j in jobs)), STALL))
-        broken = ""
-        with contextlib.closing(source):
-            try:
-                self._receive(source, plain)
-            except (tarfile.TarError, EngineError, ValueError) as error:
-                broken = " ".join(str(error).split())
-            broken = source.told() or broken
+        stream = self._engine.export(list(dict.fromkeys(job.id for job in jobs)), STALL)
+        broken = receive(stream, self._shelf, self._classic, plain)
         for job in jobs:
             self._judge(job, broken)
             job.taken.seconds += time.monotonic() - start
-
-    def _receive(self, source: _Source, diff_ids: set[str]) -> None:
-        with tarfile.open(fileobj=io.BufferedReader(source, 1 << 20), mode="r|") as tar:
-            for info in tar:
-                file = tar.extractfile(info) if info.isreg() else None
-                named = _BLOB.match(info.name)
-                if file is None:
-                    continue
-                if self._classic and info.name.endswith("/layer.tar"):
-                    self._old_layer(file, info.size, diff_ids)
-                elif named and f"sha256:{named[1]}" in diff_ids:
-                    self._layer(f"sha256:{named[1]}", file, info.size)
-                elif named and (not self._classic or info.size <= _LARGEST_CONFIG):
-                    self._shelf.bring_blob(f"sha256:{named[1]}", file, info.size)
-
-    def _layer(self, diff_id: str, file: IO[bytes], size: int) -> None:
-        try:
-            self._shelf.layer(diff_id)
-        except Lacking:
-            self._shelf.bring_layer(diff_id, file, size)
-
-    def _old_layer(self, file: IO[bytes], size: int, diff_ids: set[str]) -> None:
-        """A tar whose diff ID is known at its end: it is put down, since it may be known."""
-        with self._shelf.spooled(file, size) as (spooled, diff_id):
-            if diff_id in diff_ids:
-                self._layer(diff_id, spooled, size)
 
     def _judge(self, job: _Job, broken: str) -> None:
         try:
@@ -324,41 +285,6 @@ class _Intake:
             if not self._shelf.has(layer.digest, layer.size):
                 raise Lacking(f"blob {layer.digest} with {layer.size} bytes")
         return found
-
-
-class _Source(io.RawIOBase):
-    """The export as a file; remembers the last of it, where an Engine tells what went wrong."""
-
-    def __init__(self, chunks: Iterator[bytes]) -> None:
-        super().__init__()
-        self._chunks = chunks
-        self._rest = memoryview(b"")
-        self._last = b""
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int:
-        if not self._rest:
-            chunk = next(self._chunks, b"")
-            self._last = (self._last + chunk)[-_LAST:]
-            self._rest = memoryview(chunk)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
-
-    def told(self) -> str:
-        """The error that the Engine wrote at the end of its export; '' where it wrote none."""
-        found = _TOLD.search(self._last)
-        try:
-            return str(json.loads(found[0])["error"]) if found else ""
-        except (ValueError, LookupError):
-            return ""
-
-    def close(self) -> None:
-        self._chunks.close()  # type: ignore[attr-defined]
-        super().close()
 
 
 def _offered(index: Mapping[str, Any]) -> dict[str, Blob]:
