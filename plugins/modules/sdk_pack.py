@@ -101,11 +101,6 @@ path:
   returned: success
   type: str
   sample: /usr/local/lib/fleet-images/sdk/0123456789abcdef
-platform:
-  description: The host's platform, as image platforms are spelled. Empty if it is not known.
-  returned: success
-  type: str
-  sample: linux/amd64
 previous:
   description: The version that was in use before this task. Empty if there was none.
   returned: success
@@ -124,22 +119,13 @@ system:
 """
 
 import os
-import platform
 import re
 import typing as t
 from pathlib import Path
 
 from ansible.module_utils.basic import AnsibleModule
 
-from ansible_collections.fleet.images.plugins.module_utils import _reference, _sdk
-
-
-def own_platform() -> str:
-    """The platform of this host, as `linux/amd64`; '' where its name is none of a platform."""
-    try:
-        return _reference.parse_platform(platform.machine())
-    except _reference.InvalidReference:
-        return ""
+from ansible_collections.fleet.images.plugins.module_utils import _sdk
 
 
 def run(module: AnsibleModule) -> dict[str, t.Any]:
@@ -163,7 +149,6 @@ def run(module: AnsibleModule) -> dict[str, t.Any]:
         "dest": str(home),
         "installed": state == "present" and not unable,
         "path": str(home / after) if after else "",
-        "platform": own_platform(),
         "previous": before,
         "diff": {"before": f"{before}\n", "after": f"{after}\n"},
     }

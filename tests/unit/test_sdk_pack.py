@@ -124,18 +124,6 @@ def test_create_repeat_change_remove(host: Host) -> None:
     assert host.both(state="absent")["changed"] is False
 
 
-@pytest.mark.parametrize(
-    ("machine", "platform"),
-    [("x86_64", "linux/amd64"), ("aarch64", "linux/arm64"), ("armv7l", "linux/arm/v7"), ("", "")],
-)
-def test_the_platform_is_told_with_or_without_a_pack(
-    host: Host, monkeypatch: pytest.MonkeyPatch, machine: str, platform: str
-) -> None:
-    monkeypatch.setattr("platform.machine", lambda: machine)
-    for options in ({"key": "0" * 16}, host.send("one"), {"state": "absent"}):
-        assert host.both(**options)["platform"] == platform
-
-
 def test_modes_do_not_depend_on_the_umask(host: Host) -> None:
     host.run(**host.send("one"))
     modes = {
