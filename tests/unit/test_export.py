@@ -10,19 +10,18 @@ import itertools
 import json
 import os
 import random
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_stub import KINDS, EngineStub
+from engine_stub import EngineStub
 from exports import exporting, new_shape, old_shape, originals, plain, tar_of
 from hypothesis import given
 from hypothesis import strategies as st
 from images import AMD64, ARM64, Store, digest, digest_of
 
-from ansible_collections.fleet.images.plugins.module_utils import _diff_ids, _export, _gzip, _sdk
+from ansible_collections.fleet.images.plugins.module_utils import _diff_ids, _export, _gzip
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._export import Taken, Wanted, take
 from ansible_collections.fleet.images.plugins.module_utils._layout import Layout
@@ -30,33 +29,10 @@ from ansible_collections.fleet.images.plugins.module_utils._lock import LockedIm
 from ansible_collections.fleet.images.plugins.module_utils._reference import parse
 
 pytest.importorskip("docker")
+pytestmark = pytest.mark.usefixtures("no_pack")
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 EXPORTS = "GET /images/get"
-
-
-@pytest.fixture(autouse=True)
-def _no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK of these tests, not that of a pack on this machine."""
-    monkeypatch.setenv(_sdk.ENVIRONMENT, str(tmp_path / "no pack"))
-
-
-@pytest.fixture(params=list(KINDS))
-def stub(request: pytest.FixtureRequest) -> Iterator[EngineStub]:
-    with EngineStub(request.param) as running:
-        yield running
-
-
-@pytest.fixture
-def classic() -> Iterator[EngineStub]:
-    with EngineStub("classic") as running:
-        yield running
-
-
-@pytest.fixture
-def containerd() -> Iterator[EngineStub]:
-    with EngineStub("containerd") as running:
-        yield running
 
 
 @pytest.fixture

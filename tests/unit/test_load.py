@@ -16,12 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_stub import KINDS, EngineStub, Fault, complaints
+from engine_stub import KINDS, EngineStub, Fault
 from hypothesis import given
 from hypothesis import strategies as st
 from images import AMD64, Store, as_lock, locked
 
-from ansible_collections.fleet.images.plugins.module_utils import _sdk
 from ansible_collections.fleet.images.plugins.module_utils._archive import read
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._holdings import (
@@ -40,28 +39,11 @@ from ansible_collections.fleet.images.plugins.module_utils._load import (
 from ansible_collections.fleet.images.plugins.module_utils._lock import Layer, LockedImage
 
 pytest.importorskip("docker")
+pytestmark = pytest.mark.usefixtures("no_pack")
 
 APP, WEB = "docker.io/library/app:1", "docker.io/library/web:1"
 EVERY_KIND = list(KINDS)
 TELLS = "containerd"
-
-
-@pytest.fixture(autouse=True)
-def _no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(_sdk.ENVIRONMENT, str(tmp_path / "no pack"))
-
-
-@pytest.fixture(params=EVERY_KIND)
-def stub(request: pytest.FixtureRequest) -> Iterator[EngineStub]:
-    with EngineStub(request.param) as running:
-        yield running
-        assert [complaints(upload) for upload in running.uploads if complaints(upload)] == []
-
-
-@pytest.fixture
-def containerd() -> Iterator[EngineStub]:
-    with EngineStub(TELLS) as running:
-        yield running
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,30 +17,21 @@ pytest.importorskip("docker")
 pytest.importorskip("ansible.plugins.action")
 
 from ansible.errors import AnsibleActionFail, AnsibleError
-from engine_stub import KINDS, EngineStub
+from engine_stub import EngineStub
 from shapes import Files, compressed, docker_save_before_25, skopeo, tar
 
 from ansible_collections.fleet.images.plugins.action import image_load as action
-from ansible_collections.fleet.images.plugins.module_utils import _parts, _sdk, _unpacked
+from ansible_collections.fleet.images.plugins.module_utils import _parts, _unpacked
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.module_utils._parts import PartError
 from ansible_collections.fleet.images.plugins.modules import image_load, image_plan
+
+pytestmark = pytest.mark.usefixtures("no_pack")
 
 APP, WEB = "docker.io/library/app:1", "site.example/web:2"
 IMAGES: list[tuple[list[str], list[str]]] = [([APP], ["a", "b", "a"]), ([WEB], ["a", "c"])]
 DEFAULTS = {"lock": None, "lock_path": None, "images": None, "known": [], "parts": None}
 LOAD_DEFAULTS = {"sha256": None, "content": None, "parallel": 1, "stall_timeout": 60}
-
-
-@pytest.fixture(autouse=True)
-def _no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(_sdk.ENVIRONMENT, str(tmp_path / "no pack"))
-
-
-@pytest.fixture(params=list(KINDS))
-def stub(request: pytest.FixtureRequest) -> Iterator[EngineStub]:
-    with EngineStub(request.param) as running:
-        yield running
 
 
 @pytest.fixture

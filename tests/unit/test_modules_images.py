@@ -5,10 +5,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
-import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -18,11 +16,10 @@ import pytest
 pytest.importorskip("ansible.module_utils.basic")
 pytest.importorskip("docker")
 
-from ansible.module_utils import basic
-from engine_stub import KINDS, EngineStub, complaints
+from engine_stub import EngineStub
 from images import AMD64, Store, as_lock, layer
 
-from ansible_collections.fleet.images.plugins.module_utils import _lock, _sdk
+from ansible_collections.fleet.images.plugins.module_utils import _lock
 from ansible_collections.fleet.images.plugins.module_utils._lock import LockedImage
 from ansible_collections.fleet.images.plugins.modules import image_archive, image_load, image_plan
 
@@ -31,37 +28,18 @@ Call = Callable[..., "dict[str, Any]"]
 
 
 @pytest.fixture(autouse=True)
-def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(_sdk.ENVIRONMENT, str(tmp_path / "no pack"))
+def _own_home(no_pack: None, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("HOST", "TLS", "TLS_VERIFY", "TLS_HOSTNAME", "API_VERSION", "TIMEOUT"):
         monkeypatch.delenv(f"DOCKER_{name}", raising=False)
 
 
-@contextlib.contextmanager
-def _arguments(arguments: dict[str, Any]) -> Iterator[None]:
-    """The module's arguments, as each age of ansible-core takes them in a test."""
-    try:
-        from ansible.module_utils.testing import patch_module_args
-    except ImportError:
-        before = basic._ANSIBLE_ARGS
-        basic._ANSIBLE_ARGS = json.dumps({"ANSIBLE_MODULE_ARGS": arguments}).encode()
-        yield
-        basic._ANSIBLE_ARGS = before
-    else:
-        with patch_module_args(arguments):
-            yield
-
-
 @pytest.fixture
-def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
+def call(run_main: Call, tmp_path: Path) -> Call:
     """Runs a module's main() and returns its result, `rc` among it."""
 
     def run(module: ModuleType, check: bool = False, **arguments: Any) -> dict[str, Any]:
         own = {"_ansible_check_mode": check, "_ansible_remote_tmp": str(tmp_path)}
-        with _arguments({**own, **arguments}), pytest.raises(SystemExit) as ended:
-            module.main()
-        out = capsys.readouterr().out.strip().splitlines()[-1]
-        result: dict[str, Any] = {**json.loads(out), "rc": ended.value.code}
+        result = run_main(module, {**own, **arguments})
         assert result["msg"]
         assert bool(result["rc"]) == bool(result.get("failed"))
         return result
@@ -72,13 +50,6 @@ def call(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> Call:
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
     return Store.at(tmp_path / "store")
-
-
-@pytest.fixture(params=list(KINDS))
-def stub(request: pytest.FixtureRequest) -> Iterator[EngineStub]:
-    with EngineStub(request.param) as running:
-        yield running
-        assert [one for upload in running.uploads for one in complaints(upload)] == []
 
 
 def lock_of(*images: LockedImage) -> dict[str, Any]:

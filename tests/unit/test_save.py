@@ -6,18 +6,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from engine_stub import KINDS, EngineStub
+from engine_stub import EngineStub
 from exports import exporting, old_shape, originals
 from images import AMD64, ARM64, Store
 
-from ansible_collections.fleet.images.plugins.module_utils import _archive, _sdk
+from ansible_collections.fleet.images.plugins.module_utils import _archive
 from ansible_collections.fleet.images.plugins.module_utils._bundle_files import Form
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._lock import LockedImage
@@ -25,21 +24,10 @@ from ansible_collections.fleet.images.plugins.module_utils._parts import split_p
 from ansible_collections.fleet.images.plugins.module_utils._save import Outcome, Saver, task
 
 pytest.importorskip("docker")
+pytestmark = pytest.mark.usefixtures("no_pack")
 
 EXPORTS = "GET /images/get"
 APP, WEB = "docker.io/library/app:1", "docker.io/library/web:1"
-
-
-@pytest.fixture(autouse=True)
-def _no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The SDK of these tests, not that of a pack on this machine."""
-    monkeypatch.setenv(_sdk.ENVIRONMENT, str(tmp_path / "no pack"))
-
-
-@pytest.fixture(params=list(KINDS))
-def stub(request: pytest.FixtureRequest) -> Iterator[EngineStub]:
-    with EngineStub(request.param) as running:
-        yield running
 
 
 @pytest.fixture

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import os
 import stat
 import tarfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,16 +18,16 @@ import pytest
 
 from ansible_collections.fleet.images.plugins.module_utils import _sdk
 
-testing = pytest.importorskip("ansible.module_utils.testing", reason="needs ansible-core >= 2.17")
+pytest.importorskip("ansible.module_utils.basic")
 
-from ansible_collections.fleet.images.plugins.modules import sdk_pack  # noqa: E402
+from ansible_collections.fleet.images.plugins.modules import sdk_pack
 
 
 class Host:
     """A directory for packs and one for those that were sent, and the module on them."""
 
-    def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
-        self.root, self.dest, self.capsys = root, root / "share" / "sdk", capsys
+    def __init__(self, root: Path, run_main: Callable[..., dict[str, Any]]) -> None:
+        self.root, self.dest, self.run_main = root, root / "share" / "sdk", run_main
 
     def send(self, requirements: str) -> dict[str, Any]:
         """Put a pack on the host, as the role does; return the options that install it."""
@@ -69,9 +69,8 @@ class Host:
 
     def _main(self, options: dict[str, object]) -> dict[str, Any]:
         arguments = {"dest": str(self.dest), **options}
-        with testing.patch_module_args(arguments), pytest.raises(SystemExit):
-            sdk_pack.main()
-        result: dict[str, Any] = json.loads(self.capsys.readouterr().out)
+        result = self.run_main(sdk_pack, arguments)
+        del result["rc"]
         return result
 
     def tree(self) -> list[tuple[str, int]]:
@@ -80,10 +79,10 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Any:
+def host(tmp_path: Path, run_main: Callable[..., dict[str, Any]]) -> Any:
     """A host without a pack; its session has an odd umask, which is restored after."""
     old = os.umask(0o077)
-    yield Host(tmp_path, capsys)
+    yield Host(tmp_path, run_main)
     os.umask(old)
 
 
