@@ -39,7 +39,8 @@ options:
     default: 8
   full:
     description:
-      - Whether the bundles bring everything that the planned images need, whatever the hosts hold.
+      - Whether the bundles bring everything that the planned images need, whatever the hosts hold, and their
+        attestations where the Engine keeps those.
     type: bool
     default: false
 """
