@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 import base64
+import copy
 import time
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,17 @@ from ansible_collections.fleet.images.plugins.module_utils import (
     _load,
     _lock,
     _parts,
+    _tar,
     _unpacked,
 )
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.plugin_utils._carried import Carried
-from ansible_collections.fleet.images.plugins.plugin_utils._transfer import Staging, cut_once
+from ansible_collections.fleet.images.plugins.plugin_utils._transfer import (
+    Bringing,
+    Staging,
+    cut_once,
+)
 
 LOAD = "fleet.images.image_load"
 PLAN = "fleet.images.image_plan"
@@ -131,19 +137,40 @@ class ActionModule(Carried):
         self, args: Result, files: list[Path], parts: list[_parts.Part], task_vars: Result
     ) -> tuple[Result, int, int]:
         """The module's result, bytes sent, and bytes that were there from a broken transfer."""
-        whole = args["sha256"]
-        staging = Staging(self._shell, self._put, args.get("staging_dir") or STAGING, whole[:16])
-        if len(files) == len(parts) == 1 and parts[0].size <= PIPED and self._can_pipe():
-            sent = staging.pipe(self._shell, files[0], parts[0])
-        else:
-            sent = staging.send(files, parts)
+        size, base = sum(part.size for part in parts), args.get("staging_dir") or STAGING
+        # Of its own, because a connection plugin keeps the state of what it runs.
+        beside = copy.copy(self._connection)
+        staging = Staging(self._shell, beside.put_file, base, args["sha256"][:16])
+        there = [
+            {"path": staging.place(part), "size": part.size, "sha256": part.sha256}
+            for part in parts
+        ]
+        args.update(parts=there, sha256=None)
         try:
-            there = [{"path": path, "sha256": part.sha256} for path, part in zip(sent.paths, parts)]
-            args.update(parts=there, sha256=None)
-            result = self._module(LOAD, args, task_vars)
+            if len(files) == len(parts) == 1 and size <= PIPED and self._can_pipe():
+                staging.pipe(self._shell, files[0], parts[0])
+                return self._module(LOAD, args, task_vars), size, 0
+            args["members"] = _listed(files)
+            lacking = staging.begin(parts)
+            bringing = Bringing(staging, files, lacking)
+            result = self._load_meanwhile(bringing, args, task_vars)
         finally:
             staging.remove()
-        return result, sent.sent, sent.resumed
+        return result, bringing.sent, size - sum(part.size for part in lacking)
+
+    def _load_meanwhile(self, bringing: Bringing, args: Result, task_vars: Result) -> Result:
+        """The module's result. Over ssh it begins to load while parts are still being sent."""
+        if self._connection.transport != "ssh":
+            bringing.run()
+            return self._module(LOAD, args, task_vars)
+        bringing.start()
+        try:
+            result = self._module(LOAD, args, task_vars)
+        finally:
+            bringing.stop()
+        if bringing.error and result.get("failed"):
+            raise bringing.error
+        return result
 
     def _can_pipe(self) -> bool:
         return bool(self._connection.has_pipelining)
@@ -154,8 +181,15 @@ class ActionModule(Carried):
         )
         return int(done["rc"]), str(done["stdout"]), str(done["stderr"])
 
-    def _put(self, local: str, remote: str) -> object:
-        return self._connection.put_file(local, remote)
+
+def _listed(files: list[Path]) -> list[Result] | None:
+    """Where each member lies in a plain tar, so that the module need not have all of it to see."""
+    if _unpacked.compression(files):
+        return None
+    return [
+        {"name": name, "offset": region.offset, "size": region.length}
+        for name, region in _tar.members(files, str(files[0])).items()
+    ]
 
 
 def _to_send(args: Result, files: list[Path], archive: _archive.Archive) -> list[Path]:
@@ -167,7 +201,7 @@ def _to_send(args: Result, files: list[Path], archive: _archive.Archive) -> list
         return files
     if args.get("sha256"):
         _parts.check_sha256(files[0], args.pop("sha256"), *files[1:])
-    return list(archive.paths)
+    return [path for path in archive.paths if isinstance(path, Path)]
 
 
 def _refuse_unfit(

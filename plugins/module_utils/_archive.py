@@ -37,6 +37,7 @@ from ansible_collections.fleet.images.plugins.module_utils._lock import (
     PlatformImage,
 )
 from ansible_collections.fleet.images.plugins.module_utils._manifest import blob_of, platform_image
+from ansible_collections.fleet.images.plugins.module_utils._parts import Source
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     InvalidReference,
     parse,
@@ -58,7 +59,7 @@ class Archive:
     """
 
     name: str
-    paths: tuple[Path, ...]
+    paths: tuple[Path | Source, ...]
     regions: Mapping[str, bytes | Region]
     images: Mapping[str, LockedImage]
 
@@ -90,26 +91,32 @@ class Archive:
 
 
 @contextlib.contextmanager
-def opened(paths: Sequence[Path], spool: Path) -> Iterator[Archive]:
+def opened(
+    paths: Sequence[Path | Source], spool: Path, inside: Mapping[str, Region] | None = None
+) -> Iterator[Archive]:
     """An archive that may be compressed, while the context lasts.
 
     `paths` are its files in order; `spool` is a directory on whose file system a compressed one is
-    unpacked. Raises as `read` and `unpacked` do.
+    unpacked; `inside` as for `read`. Raises as `read` and `unpacked` do.
     """
     with contextlib.ExitStack() as stack:
         files = stack.enter_context(unpacked(paths, spool))
-        yield read(files, str(paths[0]))
+        yield read(files, str(paths[0]), inside)
 
 
-def read(paths: Sequence[Path], shown: str = "") -> Archive:
+def read(
+    paths: Sequence[Path | Source], shown: str = "", inside: Mapping[str, Region] | None = None
+) -> Archive:
     """An archive, looked through and checked; its layers are not read, but for compressed ones of
-    docker archives. `shown` is what errors call it, by default its first path.
+    docker archives. `shown` is what errors call it, by default its first path. `inside`: its
+    members, where they are known already.
 
     Raises BundleError for a file that is no such archive, that is cut short, or that has members
     which have no place in one; OSError where it cannot be read.
     """
     shown = shown or str(paths[0])
-    inside = members(paths, shown)
+    if inside is None:
+        inside = members(paths, shown)
     if "index.json" not in inside and "manifest.json" not in inside:
         raise BundleError(
             f"{shown}: wanted an archive with index.json or manifest.json, found none; make it with"

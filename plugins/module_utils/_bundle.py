@@ -28,7 +28,11 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
 )
 from ansible_collections.fleet.images.plugins.module_utils._lock import LockedImage
 from ansible_collections.fleet.images.plugins.module_utils._manifest import descriptor
-from ansible_collections.fleet.images.plugins.module_utils._parts import Concatenated, pieces
+from ansible_collections.fleet.images.plugins.module_utils._parts import (
+    Concatenated,
+    Source,
+    pieces,
+)
 
 BLOBS = "blobs/sha256/"
 _END = bytes(2 * tarfile.BLOCKSIZE)
@@ -53,7 +57,7 @@ class Region:
     `shown` is what errors call the file, where that is not the path of the first.
     """
 
-    paths: tuple[Path, ...]
+    paths: tuple[Path | Source, ...]
     offset: int
     length: int
     shown: str = ""

@@ -25,6 +25,7 @@ from ansible_collections.fleet.images.plugins.module_utils._holdings import (
     Plan,
 )
 from ansible_collections.fleet.images.plugins.module_utils._lock import Blob, LockedImage
+from ansible_collections.fleet.images.plugins.module_utils._parts import PartError
 
 Known = Sequence[Mapping[str, Any]]
 
@@ -147,7 +148,7 @@ class Loader:
             told = self.engine.load(_bundle.stream(members), self.stall_timeout)
             refused = f"the Engine said: {told.error}" if told.error else ""
             error = ""
-        except (EngineError, _bundle.BundleError, OSError) as caught:
+        except (EngineError, _bundle.BundleError, PartError, OSError) as caught:
             refused, error = "", str(caught)
         for outcome in group:
             outcome.seconds = time.monotonic() - started

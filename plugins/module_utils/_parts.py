@@ -19,7 +19,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Protocol, cast
 
 PART_SIZE = 64 << 20
 CHUNK = 1 << 20
@@ -172,18 +172,32 @@ def _read_sums(path: Path) -> dict[str, str]:
     return {Path(row["name"]).name: row["sha256"] for row in rows}
 
 
-class Concatenated(io.RawIOBase):
-    """Several files, read as if they were one. Raises OSError as files do."""
+class Source(Protocol):
+    """A file whose content may come later, but whose size in bytes is known."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
+    @property
+    def size(self) -> int: ...
+
+    def open(self) -> io.FileIO:
+        """The whole file, waited for."""
+
+
+class Concatenated(io.RawIOBase):
+    """Several files, read as if they were one. Raises OSError as files do, and as sources do."""
+
+    def __init__(self, paths: Sequence[Path | Source]) -> None:
         super().__init__()
-        self._files: list[io.FileIO] = []
+        self._sources = paths
+        self._files: dict[int, io.FileIO] = {}
         self._starts = [0]
         self._at = 0
         # Where one cannot be opened, Python closes this object, and with it the ones before.
-        for path in paths:
-            self._files.append(path.open("rb", buffering=0))
-            size = os.fstat(self._files[-1].fileno()).st_size
+        for number, path in enumerate(paths):
+            if isinstance(path, Path):
+                self._files[number] = path.open("rb", buffering=0)
+                size = os.fstat(self._files[number].fileno()).st_size
+            else:
+                size = path.size
             self._starts.append(self._starts[-1] + size)
 
     @property
@@ -210,13 +224,18 @@ class Concatenated(io.RawIOBase):
             return 0
         number = bisect.bisect_right(self._starts, self._at) - 1
         left = self._starts[number + 1] - self._at
-        file = self._files[number]
+        file = self._file(number)
         file.seek(self._at - self._starts[number])
         count = file.readinto(memoryview(buffer)[:left]) or 0
         self._at += count
         return count
 
+    def _file(self, number: int) -> io.FileIO:
+        if number not in self._files:
+            self._files[number] = cast("Source", self._sources[number]).open()
+        return self._files[number]
+
     def close(self) -> None:
-        for file in self._files:
+        for file in self._files.values():
             file.close()
         super().close()

@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError, Region
-from ansible_collections.fleet.images.plugins.module_utils._parts import Concatenated
+from ansible_collections.fleet.images.plugins.module_utils._parts import Concatenated, Source
 
 # A manifest is at most 4 MiB by the distribution specification; configs are smaller still.
 SMALL = 16 << 20
@@ -35,7 +35,7 @@ _DIRECTORIES = re.compile(rf"(?:\.?|blobs|blobs/sha256|{_HEX})\Z")
 _LAYERS = (".tar", ".tar.gz")
 
 
-def members(paths: Sequence[Path], shown: str) -> dict[str, Region]:
+def members(paths: Sequence[Path | Source], shown: str) -> dict[str, Region]:
     """The files of a tar, by name; the tar may lie in several files that are read as one.
 
     A link to another member stands for that member. `shown` is what errors call the archive.

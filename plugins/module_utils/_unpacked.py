@@ -22,7 +22,11 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
-from ansible_collections.fleet.images.plugins.module_utils._parts import CHUNK, Concatenated
+from ansible_collections.fleet.images.plugins.module_utils._parts import (
+    CHUNK,
+    Concatenated,
+    Source,
+)
 
 ZSTD = "zstd"
 # What a file begins with: RFC 1952, RFC 8878, and the formats of bzip2 and xz.
@@ -39,7 +43,7 @@ _PYTHON = {
 SPARE = 256 << 20
 
 
-def compression(paths: Sequence[Path]) -> str:
+def compression(paths: Sequence[Path | Source]) -> str:
     """How a file is compressed: gzip, zstd, bzip2, xz, or '' where it is not. Raises OSError."""
     with io.BufferedReader(Concatenated(paths)) as file:
         first = file.read(max(map(len, _MAGIC)))
@@ -47,7 +51,7 @@ def compression(paths: Sequence[Path]) -> str:
 
 
 @contextlib.contextmanager
-def unpacked(paths: Sequence[Path], spool: Path) -> Iterator[tuple[Path, ...]]:
+def unpacked(paths: Sequence[Path | Source], spool: Path) -> Iterator[tuple[Path | Source, ...]]:
     """The files of the plain tar: the given ones, or one in the place of compressed ones.
 
     `paths` are read as one file. `spool` is a directory, or where it is not there one above it, on
@@ -75,7 +79,7 @@ def unpacked(paths: Sequence[Path], spool: Path) -> Iterator[tuple[Path, ...]]:
         yield (Path(f"/dev/fd/{plain.fileno()}"),)
 
 
-def _chunks(kind: str, paths: Sequence[Path]) -> Iterator[bytes]:
+def _chunks(kind: str, paths: Sequence[Path | Source]) -> Iterator[bytes]:
     """The unpacked content in pieces of 1 MiB at most; raises BundleError."""
     name, error_name = _PYTHON[kind]
     module = _module(name)
@@ -99,13 +103,13 @@ def _module(name: str) -> Any:
 
 
 @contextlib.contextmanager
-def _file(module: Any, paths: Sequence[Path]) -> Iterator[IO[bytes]]:
+def _file(module: Any, paths: Sequence[Path | Source]) -> Iterator[IO[bytes]]:
     with Concatenated(paths) as raw:
         yield module.open(io.BufferedReader(raw, CHUNK))
 
 
 @contextlib.contextmanager
-def _command(kind: str, paths: Sequence[Path]) -> Iterator[IO[bytes]]:
+def _command(kind: str, paths: Sequence[Path | Source]) -> Iterator[IO[bytes]]:
     """The output of the host's own command of that name; raises EOFError where it fails."""
     program = shutil.which(kind)
     if program is None:
@@ -114,7 +118,7 @@ def _command(kind: str, paths: Sequence[Path]) -> Iterator[IO[bytes]]:
             f" unpack the archive first ({kind} -d)"
         )
     with tempfile.TemporaryFile() as said, contextlib.ExitStack() as running:
-        whole = running.enter_context(_piped(["cat", "--", *map(str, paths)], None, said))
+        whole = running.enter_context(_piped(["cat", "--", *map(_waited, paths)], None, said))
         output = cast("IO[bytes]", whole.stdout)
         plain = running.enter_context(_piped([program, "-dc"], output, said))
         output.close()  # Only the command holds it, so that both end together.
@@ -122,6 +126,13 @@ def _command(kind: str, paths: Sequence[Path]) -> Iterator[IO[bytes]]:
         if plain.wait() != 0:
             said.seek(0)
             raise EOFError(said.read(CHUNK).decode(errors="replace").strip())
+
+
+def _waited(path: Path | Source) -> str:
+    """The path of a file that is all there."""
+    if not isinstance(path, Path):
+        path.open().close()
+    return str(path)
 
 
 def _piped(

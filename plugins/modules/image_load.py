@@ -106,7 +106,7 @@ options:
     type: str
   parts:
     description:
-      - The parts that were sent, which stand for O(src). The action plugin sets this; playbooks do not.
+      - The parts that are being sent, which stand for O(src). The action plugin sets this; playbooks do not.
     type: list
     elements: dict
     suboptions:
@@ -114,9 +114,31 @@ options:
         description: The part on the host.
         type: path
         required: true
+      size:
+        description: Its size in bytes.
+        type: int
+        required: true
       sha256:
         description: Its SHA-256 in hex.
         type: str
+        required: true
+  members:
+    description:
+      - Where each member lies in the archive, so that it can be loaded while it arrives. The action plugin sets this; playbooks do not.
+    type: list
+    elements: dict
+    suboptions:
+      name:
+        description: The member's name.
+        type: str
+        required: true
+      offset:
+        description: Where its content begins, in bytes.
+        type: int
+        required: true
+      size:
+        description: How long that is, in bytes.
+        type: int
         required: true
 seealso:
   - module: fleet.images.image_archive
@@ -180,7 +202,7 @@ seconds:
 
 import base64
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -194,10 +216,12 @@ from ansible_collections.fleet.images.plugins.module_utils import (
     _lockfile,
 )
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
-from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
+from ansible_collections.fleet.images.plugins.module_utils._arriving import Arriving
+from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError, Region
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
 from ansible_collections.fleet.images.plugins.module_utils._parts import (
     PartError,
+    Source,
     check_sha256,
     check_sums,
     split_parts,
@@ -216,13 +240,21 @@ ERRORS = (
     _lock.LockError,
 )
 
+# Seconds without a byte of the bundle after which the host waits no longer for the rest.
+PATIENCE = 120
 
-def checked_paths(params: Mapping[str, Any]) -> list[Path]:
-    """The archive's files, their checksums compared; raises PartError, OSError."""
+
+def sources(params: Mapping[str, Any]) -> Sequence[Path | Source]:
+    """The archive's files, their checksums compared; raises PartError, OSError.
+
+    Parts may be on their way still: each one is compared when it is read.
+    """
     if params["parts"]:
-        for part in params["parts"]:
-            check_sha256(Path(part["path"]), part["sha256"])
-        return [Path(part["path"]) for part in params["parts"]]
+        patience = min(params["stall_timeout"], PATIENCE)
+        return [
+            Arriving(Path(part["path"]), part["size"], part["sha256"], patience)
+            for part in params["parts"]
+        ]
     files = split_parts(Path(params["src"]))
     check_sums(Path(params["src"]), files)
     if params["sha256"]:
@@ -233,14 +265,24 @@ def checked_paths(params: Mapping[str, Any]) -> list[Path]:
 def unpack(module: AnsibleModule) -> None:
     """Puts a bundle that came as an argument into the task's own directory; raises OSError."""
     path = Path(module.tmpdir) / "bundle.tar"
-    path.write_bytes(base64.b64decode(module.params["content"]))
-    module.params["parts"] = [{"path": str(path), "sha256": module.params["sha256"]}]
+    size = path.write_bytes(base64.b64decode(module.params["content"]))
+    module.params["parts"] = [{"path": str(path), "size": size, "sha256": module.params["sha256"]}]
+
+
+def listed(params: Mapping[str, Any], paths: Sequence[Path | Source]) -> dict[str, Region] | None:
+    """Where the members of the archive lie, as the action plugin found it; None where it did not."""
+    if params["members"] is None:
+        return None
+    return {
+        one["name"]: Region(tuple(paths), one["offset"], one["size"]) for one in params["members"]
+    }
 
 
 def load(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
     """Reads, looks, plans, loads and verifies; raises one of ERRORS where it cannot begin."""
     engine = Engine(params)
-    with _archive.opened(checked_paths(params), Path(params["staging_dir"])) as archive:
+    paths, spool = sources(params), Path(params["staging_dir"])
+    with _archive.opened(paths, spool, listed(params, paths)) as archive:
         return load_archive(engine, archive, params, dry_run)
 
 
@@ -269,7 +311,13 @@ def main() -> None:
     """Runs the module."""
     part = {
         "path": {"type": "path", "required": True},
+        "size": {"type": "int", "required": True},
         "sha256": {"type": "str", "required": True},
+    }
+    member = {
+        "name": {"type": "str", "required": True},
+        "offset": {"type": "int", "required": True},
+        "size": {"type": "int", "required": True},
     }
     module = AnsibleModule(
         argument_spec={
@@ -287,6 +335,7 @@ def main() -> None:
             "planned": {"type": "bool", "default": False},
             "content": {"type": "str", "no_log": True},
             "parts": {"type": "list", "elements": "dict", "options": part},
+            "members": {"type": "list", "elements": "dict", "options": member},
         },
         mutually_exclusive=[("lock", "lock_path")],
         supports_check_mode=True,

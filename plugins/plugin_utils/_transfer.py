@@ -16,12 +16,14 @@ import hashlib
 import json
 import shlex
 import tempfile
+import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
-from ansible.errors import AnsibleActionFail
+from ansible.errors import AnsibleActionFail, AnsibleError
 
+from ansible_collections.fleet.images.plugins.module_utils._arriving import STOP
 from ansible_collections.fleet.images.plugins.module_utils._parts import (
     Concatenated,
     Part,
@@ -37,7 +39,7 @@ Put = Callable[[str, str], object]
 _PREPARE = """
 umask 077
 mkdir -p {base} && [ -O {base} ] && [ ! -L {base} ] && chmod 700 {base} && mkdir -p {here} &&
-cd {here} && df -Pk . | tail -n 1 | awk '{{print "free", $4}}' &&
+cd {here} && rm -f {stop} && df -Pk . | tail -n 1 | awk '{{print "free", $4}}' &&
 for part in *.part; do [ -f "$part" ] && sha256sum "$part"; done; [ -d {here} ]
 """
 _PIPE = """
@@ -45,6 +47,7 @@ umask 077
 mkdir -p {base} && [ -O {base} ] && [ ! -L {base} ] && chmod 700 {base} && mkdir -p {here} &&
 cat >{part}
 """
+_DROP = "cd {here} && rm -f {names}"
 _REMOVE = "rm -rf {here}; rmdir {base} 2>/dev/null || true"
 
 
@@ -68,15 +71,6 @@ def cut_once(files: Sequence[Path], directory: Path) -> tuple[list[Part], str]:
     return parts, whole
 
 
-@dataclass(frozen=True)
-class Sent:
-    """What a transfer did: paths on the host in order, bytes sent, bytes that were there."""
-
-    paths: list[str]
-    sent: int
-    resumed: int
-
-
 class Staging:
     """A directory on the host for the parts of one file. `run` runs a shell line there."""
 
@@ -85,36 +79,40 @@ class Staging:
         self._base = base.rstrip("/")
         self.path = f"{self._base}/{name}"
 
-    def send(self, files: Sequence[Path], parts: Sequence[Part]) -> Sent:
-        """Brings all parts of the files, which are read as one, there.
+    def place(self, part: Part) -> str:
+        """Where a part lies on the host."""
+        return f"{self.path}/{part.name}"
 
-        Raises AnsibleActionFail, AnsibleConnectionFailure, OSError.
+    def begin(self, parts: Sequence[Part]) -> list[Part]:
+        """Makes the directory ready, and returns the parts that are lacking there.
+
+        Raises AnsibleActionFail, AnsibleConnectionFailure.
         """
         there, free = self._look()
         lacking = [part for part in parts if there.get(part.name) != part.sha256]
+        # Who waits for a part must not take a broken one for it.
+        broken = [part.name for part in lacking if part.name in there]
+        if broken:
+            names = " ".join(map(shlex.quote, broken))
+            self._run(_DROP.format(here=shlex.quote(self.path), names=names))
         wanted = sum(part.size for part in lacking)
         if wanted > free:
             raise AnsibleActionFail(
                 f"{self._base}: {wanted} bytes are wanted free for the bundle, {free} are; set"
                 " staging_dir to a larger disk, or remove images (docker image prune)"
             )
-        for part in lacking:
-            self._send_part(files, part)
-        paths = [f"{self.path}/{part.name}" for part in parts]
-        return Sent(paths, wanted, sum(part.size for part in parts) - wanted)
+        return lacking
 
-    def pipe(self, run: Pipe, file: Path, part: Part) -> Sent:
+    def pipe(self, run: Pipe, file: Path, part: Part) -> None:
         """Brings a small file there in one trip, into the standard input of a shell line.
 
         `run`: as that of the class, with the input. Raises AnsibleActionFail, OSError.
         """
-        target = f"{self.path}/{part.name}"
-        names = {"base": self._base, "here": self.path, "part": target}
+        names = {"base": self._base, "here": self.path, "part": self.place(part)}
         line = _PIPE.format(**{key: shlex.quote(name) for key, name in names.items()})
         code, out, err = run(line, file.read_bytes())
         if code != 0:
             raise AnsibleActionFail(self._no_place(err or out))
-        return Sent([target], part.size, 0)
 
     def _no_place(self, told: str) -> str:
         return (
@@ -124,7 +122,8 @@ class Staging:
 
     def _look(self) -> tuple[dict[str, str], int]:
         """The parts that are there (name -> SHA-256), and the free bytes beside them."""
-        line = _PREPARE.format(base=shlex.quote(self._base), here=shlex.quote(self.path))
+        names = {"base": self._base, "here": self.path, "stop": STOP}
+        line = _PREPARE.format(**{key: shlex.quote(name) for key, name in names.items()})
         code, out, err = self._run(line)
         rows = [row.split() for row in out.splitlines()]
         free = [int(row[1]) * 1024 for row in rows if len(row) == 2 and row[0] == "free"]
@@ -133,8 +132,12 @@ class Staging:
         there = {row[1]: row[0] for row in rows if len(row) == 2 and len(row[0]) == 64}
         return there, free[0]
 
-    def _send_part(self, files: Sequence[Path], part: Part) -> None:
-        target = f"{self.path}/{part.name}"
+    def put(self, files: Sequence[Path], part: Part) -> None:
+        """Brings one part of the files, which are read as one, there.
+
+        Raises as `begin` does, and OSError.
+        """
+        target = self.place(part)
         if len(files) == 1 and _whole(files[0], part):
             self._put(str(files[0]), target)
             return
@@ -148,9 +151,56 @@ class Staging:
             piece.flush()
             self._put(piece.name, target)
 
+    def give_up(self) -> None:
+        """Tells who waits for parts that no more will come, as well as that can be told."""
+        with (
+            contextlib.suppress(AnsibleError, OSError),
+            tempfile.NamedTemporaryFile(prefix="fleet-images-") as nothing,
+        ):
+            self._put(nothing.name, f"{self.path}/{STOP}")
+
     def remove(self) -> None:
         """Takes the parts away again, and the directory above if nothing else is in it."""
         self._run(_REMOVE.format(base=shlex.quote(self._base), here=shlex.quote(self.path)))
+
+
+class Bringing:
+    """The sending of parts, which may go on while something on the host reads them already.
+
+    `sent`: bytes so far. `error`: what ended it early, or None.
+    """
+
+    def __init__(self, staging: Staging, files: Sequence[Path], lacking: Sequence[Part]) -> None:
+        self._staging, self._files, self._lacking = staging, files, lacking
+        self._enough = threading.Event()
+        self._thread = threading.Thread(target=self._try)
+        self.sent = 0
+        self.error: Exception | None = None
+
+    def run(self) -> None:
+        """Sends all of them now. Raises AnsibleActionFail, AnsibleConnectionFailure, OSError."""
+        for part in self._lacking:
+            if self._enough.is_set():
+                return
+            self._staging.put(self._files, part)
+            self.sent += part.size
+
+    def start(self) -> None:
+        """Begins to send them beside what goes on here; `stop` has to follow."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Waits for the part that is on its way; those after it are not wanted any more."""
+        self._enough.set()
+        if self._thread.ident is not None:
+            self._thread.join()
+
+    def _try(self) -> None:
+        try:
+            self.run()
+        except Exception as error:  # of any connection plugin: who started this raises it again
+            self.error = error
+            self._staging.give_up()
 
 
 def _whole(file: Path, part: Part) -> bool:

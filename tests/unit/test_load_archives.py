@@ -8,6 +8,9 @@ from __future__ import annotations
 import gzip
 import os
 import subprocess
+import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +19,7 @@ import pytest
 pytest.importorskip("docker")
 pytest.importorskip("ansible.plugins.action")
 
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from engine_stub import EngineStub
 from shapes import Files, compressed, docker_save_before_25, skopeo, tar
 
@@ -30,7 +33,14 @@ pytestmark = pytest.mark.usefixtures("no_pack")
 
 APP, WEB = "docker.io/library/app:1", "site.example/web:2"
 IMAGES: list[tuple[list[str], list[str]]] = [([APP], ["a", "b", "a"]), ([WEB], ["a", "c"])]
-DEFAULTS = {"lock": None, "lock_path": None, "images": None, "known": [], "parts": None}
+DEFAULTS = {
+    "lock": None,
+    "lock_path": None,
+    "images": None,
+    "known": [],
+    "parts": None,
+    "members": None,
+}
 LOAD_DEFAULTS = {"sha256": None, "content": None, "parallel": 1, "stall_timeout": 60}
 
 
@@ -67,11 +77,15 @@ class Controller:
     def __init__(self, url: str, directory: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         self.url, self.staging = url, directory / "staging"
         self.sent: list[bytes] = []
-        self.put = 0
+        self.files: list[str] = []  # as they were put; a copy of the connection puts them
         self.pipes = False
         self.action: Any = action.ActionModule.__new__(action.ActionModule)
-        for name in ("_module", "_shell", "_put", "_find_needle", "_can_pipe"):
+        for name in ("_module", "_shell", "_find_needle", "_can_pipe"):
             setattr(self.action, name, getattr(self, name))
+        self.transport = "local"
+        self.before_put: Callable[[int], object] = lambda _number: None
+        self.began = threading.Event()
+        self.action._connection = self
         self.action._task = type("Task", (), {"check_mode": False})()
         monkeypatch.setattr(action, "SMALL", 0)
         monkeypatch.setattr(action.C, "DEFAULT_LOCAL_TMP", str(directory))
@@ -88,8 +102,15 @@ class Controller:
         params = {**DEFAULTS, **args, "docker_host": self.url}
         if name == action.PLAN:
             return image_plan.make_plan(params)
+        self.began.set()
+        try:
+            result = image_load.load({**LOAD_DEFAULTS, **params}, False)
+        except PartError as error:
+            result = image_load.refused(error)
+        if result["errors"] and self.transport == "ssh":
+            return {**result, "failed": True}
         self.sent = [Path(part["path"]).read_bytes() for part in params["parts"]]
-        return image_load.load({**LOAD_DEFAULTS, **params}, False)
+        return result
 
     def _can_pipe(self) -> bool:
         return self.pipes
@@ -99,8 +120,9 @@ class Controller:
         done = subprocess.run(command, check=False, capture_output=True, input=content)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
-    def _put(self, local: str, remote: str) -> None:
-        self.put += 1
+    def put_file(self, local: str, remote: str) -> None:
+        self.before_put(len(self.files))
+        self.files.append(remote)
         # As another program would: what only this process can open does not travel.
         subprocess.run(["cp", local, remote], check=True)
 
@@ -113,6 +135,45 @@ class Controller:
 @pytest.fixture
 def controller(stub: EngineStub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Controller:
     return Controller(stub.url, tmp_path, monkeypatch)
+
+
+def test_it_loads_while_parts_are_still_being_sent(
+    controller: Controller, stub: EngineStub, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only over ssh: of other connections nobody knows whether they carry two things at once."""
+    monkeypatch.setattr(_parts.cut, "__defaults__", (3000,))
+    content, began = old.read_bytes(), controller.began
+
+    def late(number: int) -> None:
+        assert number == 0 or began.wait(10)
+
+    controller.transport, controller.before_put = "ssh", late
+    result = controller.run(old)
+    assert result["changed"] and not result["errors"]
+    assert b"".join(controller.sent) == content
+    assert (result["bytes_sent"], result["bytes_resumed"]) == (len(content), 0)
+    assert len(controller.files) == -(-len(content) // 3000) > 3
+
+
+def test_a_transfer_that_breaks_off_ends_the_load(
+    controller: Controller, stub: EngineStub, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error is that of the connection; nothing is loaded, and nobody waits for the rest."""
+    monkeypatch.setattr(_parts.cut, "__defaults__", (3000,))
+
+    dead_at = [2]
+
+    def dead(number: int) -> None:
+        if number in dead_at:
+            dead_at.clear()
+            raise AnsibleConnectionFailure("the line is dead")
+
+    controller.transport, controller.before_put = "ssh", dead
+    began = time.monotonic()
+    with pytest.raises(AnsibleConnectionFailure, match="the line is dead"):
+        controller.run(old)
+    assert time.monotonic() - began < 10
+    assert stub.tags == {}
 
 
 def on_host(stub: EngineStub, src: Path, check: bool = False, **options: Any) -> dict[str, Any]:
@@ -151,7 +212,7 @@ def test_from_the_controller(stub: EngineStub, controller: Controller, old: Path
     assert (loaded["errors"], set(stub.tags)) == ([], {APP, WEB})
     assert controller.sent == [content]  # as it is: compressed is less
     assert loaded["bytes_sent"] == foreseen["bytes_sent"] == len(content)
-    assert (controller.put == 0) == controller.pipes
+    assert (len(controller.files) == 0) == controller.pipes
     again = controller.run(src)
     assert (again["changed"], again["bytes_sent"], controller.sent) == (False, 0, [])
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
@@ -387,7 +388,9 @@ def test_load_of_parts(call: Call, stub: EngineStub, store: Store, tmp_path: Pat
     for number in range(0, len(content), 3000):
         path = tmp_path / f"{number:06d}.part"
         path.write_bytes(content[number : number + 3000])
-        parts.append({"path": str(path), "sha256": hashlib.sha256(path.read_bytes()).hexdigest()})
+        os.utime(path, (1, 1))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        parts.append({"path": str(path), "size": path.stat().st_size, "sha256": sha256})
     gone = tmp_path / "gone.tar"  # what `src` names lies on the controller
     assert load(call, stub, gone, parts=parts)["changed"]
     assert set(stub.tags) == {APP}

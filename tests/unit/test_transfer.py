@@ -10,6 +10,8 @@ import os
 import shutil
 import stat
 import subprocess
+import threading
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,11 @@ from ansible.errors import AnsibleActionFail
 
 from ansible_collections.fleet.images.plugins.module_utils._parts import Part, cut
 from ansible_collections.fleet.images.plugins.plugin_utils import _transfer
-from ansible_collections.fleet.images.plugins.plugin_utils._transfer import Sent, Staging, cut_once
+from ansible_collections.fleet.images.plugins.plugin_utils._transfer import (
+    Bringing,
+    Staging,
+    cut_once,
+)
 
 NOBODY = 65534
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
@@ -74,8 +80,22 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def send(host: Host, file: Path, part_size: int = PART) -> Sent:
-    return host.staging().send([file], cut([file], part_size)[0])
+@dataclass(frozen=True)
+class Sent:
+    """What a transfer did: paths on the host in order, bytes sent, bytes that were there."""
+
+    paths: list[str]
+    sent: int
+    resumed: int
+
+
+def send(host: Host, file: Path, part_size: int = PART, name: str = "0123456789abcdef") -> Sent:
+    staging, parts = host.staging(name), cut([file], part_size)[0]
+    lacking = staging.begin(parts)
+    bringing = Bringing(staging, [file], lacking)
+    bringing.run()
+    there = len(CONTENT) - sum(part.size for part in lacking)
+    return Sent([staging.place(part) for part in parts], bringing.sent, there)
 
 
 def test_all_parts_arrive(host: Host, file: Path) -> None:
@@ -131,7 +151,7 @@ def test_leftovers_of_another_file_do_no_harm(host: Host, file: Path) -> None:
 def test_removal_leaves_what_others_have_there(host: Host, file: Path) -> None:
     send(host, file)
     other = host.staging("fedcba9876543210")
-    other.send([file], cut([file], PART)[0])
+    send(host, file, name="fedcba9876543210")
     host.staging().remove()
     assert [path.name for path in host.base.iterdir()] == ["fedcba9876543210"]
     other.remove()
@@ -230,18 +250,19 @@ def test_a_part_is_described_by_its_checksum(file: Path) -> None:
     assert parts[0] == Part("00000.part", 0, PART, hashlib.sha256(CONTENT[:PART]).hexdigest())
 
 
-def piped(host: Host, file: Path) -> Sent:
+def piped(host: Host, file: Path) -> str:
     def run(line: str, content: bytes) -> tuple[int, str, str]:
         done = subprocess.run(["sh", "-c", line], input=content, check=False, capture_output=True)
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
-    return host.staging().pipe(run, file, cut([file])[0][0])
+    staging, (part,) = host.staging(), cut([file])[0]
+    staging.pipe(run, file, part)
+    return staging.place(part)
 
 
 def test_a_small_file_goes_through_a_shell(host: Host, file: Path) -> None:
-    sent = piped(host, file)
-    assert sent.paths == [str(host.base / "0123456789abcdef/00000.part")]
-    assert (sent.sent, sent.resumed, host.there()) == (len(CONTENT), 0, CONTENT)
+    assert piped(host, file) == str(host.base / "0123456789abcdef/00000.part")
+    assert host.there() == CONTENT
     for path in (host.base, host.base / "0123456789abcdef"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     host.staging().remove()
@@ -279,3 +300,54 @@ def test_a_note_that_was_cut_short_is_made_anew(tmp_path: Path) -> None:
     note.write_text(note.read_text()[:20])
     assert cut_once([file], notes) == cut([file])
     assert cut_once([file], notes) == cut([file])
+
+
+def background(host: Host, file: Path) -> Bringing:
+    staging, parts = host.staging(), cut([file], PART)[0]
+    return Bringing(staging, [file], staging.begin(parts))
+
+
+def test_parts_are_sent_beside_what_goes_on(host: Host, file: Path) -> None:
+    """What is on its way when enough has come is sent whole, and nothing after it."""
+    first, go_on, put = threading.Event(), threading.Event(), host.put
+
+    def slow(local: str, remote: str) -> None:
+        first.set()
+        assert go_on.wait(10)
+        put(local, remote)
+
+    host.put = slow  # type: ignore[method-assign]
+    bringing = background(host, file)
+    bringing.start()
+    assert first.wait(10)
+    threading.Timer(0.2, go_on.set).start()
+    bringing.stop()
+    assert (bringing.sent, bringing.error, host.put_files) == (PART, None, ["00000.part"])
+
+
+def test_the_host_is_told_that_a_transfer_broke_off(host: Host, file: Path) -> None:
+    host.breaks_at = "00001.part"
+    bringing = background(host, file)
+    bringing.start()
+    bringing.stop()
+    assert isinstance(bringing.error, ConnectionError)
+    assert bringing.sent == PART
+    stop = host.base / "0123456789abcdef" / "stop"
+    assert stop.read_bytes() == b""
+    host.breaks_at = None
+    background(host, file)
+    assert not stop.exists()
+
+
+def test_a_transfer_that_never_began_is_stopped(host: Host, file: Path) -> None:
+    bringing = background(host, file)
+    bringing.stop()
+    assert (bringing.sent, bringing.error) == (0, None)
+
+
+def test_a_broken_part_goes_before_anybody_waits_for_it(host: Host, file: Path) -> None:
+    sent = send(host, file)
+    Path(sent.paths[1]).write_bytes(b"x" * PART)
+    staging, parts = host.staging(), cut([file], PART)[0]
+    assert staging.begin(parts) == [parts[1]]
+    assert [Path(path).exists() for path in sent.paths] == [True, False, True]
