@@ -19,7 +19,8 @@ description:
     before stays in use.
   - Without O(src) the module tells whether the host has the pack, and mends what it can without it,
     which is the link, the byte-code and leftovers.
-  - The role P(fleet.images.docker_sdk#role) makes, sends and installs the pack. Use the role.
+  - With O(pack), the controller makes the pack and sends it to hosts that lack it.
+  - The role P(fleet.images.docker_sdk#role) does that. Use the role.
 options:
   state:
     description:
@@ -45,6 +46,23 @@ options:
       - SHA-256 of the file O(src), 64 hexadecimal digits.
       - Required if O(src) is given.
     type: str
+  pack:
+    description:
+      - Path of a prepared pack on the controller, which is sent to a host that lacks it.
+      - If empty, the pack is taken from O(cache_dir), or made there with pip.
+      - If not given, nothing is sent.
+    type: path
+  cache_dir:
+    description:
+      - Directory on the controller for packs that are made.
+      - Defaults to C(fleet-images/sdk) in E(XDG_CACHE_HOME), or in C(~/.cache) if that is not set.
+    type: path
+  ask:
+    description:
+      - Whether the host is asked first if it has the pack. V(false) sends O(pack) at once, for a host
+        of which it is known that it has none.
+    type: bool
+    default: true
   dest:
     description:
       - The directory for the versions, their link and, while it is installed, the file of a pack.
@@ -73,6 +91,11 @@ EXAMPLES = r"""
   fleet.images.sdk_pack:
     key: 0123456789abcdef
   register: state
+
+- name: Send the pack to a host that lacks it
+  fleet.images.sdk_pack:
+    key: 0123456789abcdef
+    pack: /media/stick/fleet-images-sdk-0123456789abcdef.tar.gz
 
 - name: Install a pack that is on the host already
   fleet.images.sdk_pack:
@@ -165,10 +188,14 @@ def main() -> None:
             "key": {"type": "str", "no_log": False},
             "src": {"type": "path"},
             "sha256": {"type": "str"},
+            "pack": {"type": "path"},
+            "cache_dir": {"type": "path"},
+            "ask": {"type": "bool", "default": True},
             "dest": {"type": "path"},
         },
         required_if=[("state", "present", ["key"])],
         required_by={"src": ["sha256"]},
+        mutually_exclusive=[("src", "pack")],
         supports_check_mode=True,
     )
     key = module.params["key"]

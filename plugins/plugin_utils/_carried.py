@@ -8,7 +8,9 @@ That is how check mode tells the truth about a host before the role docker_sdk c
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -16,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from ansible import constants as C
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.fleet.images.plugins.module_utils._sdk import CARRIED
@@ -112,11 +115,26 @@ def make_pack(given: str, cache_dir: str) -> dict[str, str]:
     """The `path` and `sha256` of the pack in the controller's cache, made there if it is not.
 
     `given`: a prepared pack to take instead ('' for none); `cache_dir`: '' for the role's default.
-    One process at a time makes it, the others find it. Raises PackError, OSError and
-    subprocess.SubprocessError.
+    One process at a time makes it; the others of a run of Ansible read what that one noted. Raises
+    PackError, OSError and subprocess.SubprocessError.
     """
     usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fleet-images" / "sdk"
     cache = Path(cache_dir or usual).expanduser()
+    asked = hashlib.sha256(json.dumps([given, str(cache)]).encode()).hexdigest()
+    note = Path(C.DEFAULT_LOCAL_TMP) / f"sdk-pack-{asked}.json"
+    with note.open("a+", encoding="ascii") as shared:
+        fcntl.flock(shared, fcntl.LOCK_EX)
+        shared.seek(0)
+        with contextlib.suppress(ValueError):
+            noted: dict[str, str] = json.load(shared)
+            return noted
+        made = _run_maker(given, cache)
+        shared.truncate(0)
+        json.dump(made, shared)
+    return made
+
+
+def _run_maker(given: str, cache: Path) -> dict[str, str]:
     cache.mkdir(mode=0o700, parents=True, exist_ok=True)
     command = [sys.executable, str(MAKER), "--cache-dir", str(cache), "--pack", given]
     with open(cache / ".lock", "a", encoding="ascii") as lock:
