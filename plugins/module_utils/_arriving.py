@@ -14,14 +14,49 @@ from __future__ import annotations
 import io
 import threading
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
-from ansible_collections.fleet.images.plugins.module_utils._parts import PartError, sha256_of
+from ansible_collections.fleet.images.plugins.module_utils._bundle import Region
+from ansible_collections.fleet.images.plugins.module_utils._parts import (
+    PartError,
+    Source,
+    sha256_of,
+)
 
+# The options of image_load that name the parts, and the members of the tar that they hold.
+PART: dict[str, Any] = {
+    "path": {"type": "path", "required": True},
+    "size": {"type": "int", "required": True},
+    "sha256": {"type": "str", "required": True},
+}
+MEMBER: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "offset": {"type": "int", "required": True},
+    "size": {"type": "int", "required": True},
+}
 STOP = "stop"
+# Seconds without a byte after which a host waits no longer for the rest.
+PATIENCE = 120
 _LOOK = 0.02
 # A part of full size that is not written any more, and has another checksum, will not get better.
 _SETTLED = 2.0
+
+
+def parts(given: Sequence[Mapping[str, Any]], patience: int) -> list[Arriving]:
+    """The parts that the option names; `patience` in seconds, at most PATIENCE."""
+    seconds = min(patience, PATIENCE)
+    return [Arriving(Path(one["path"]), one["size"], one["sha256"], seconds) for one in given]
+
+
+def listed(
+    given: Sequence[Mapping[str, Any]] | None, paths: Sequence[Path | Source]
+) -> dict[str, Region] | None:
+    """Where the members of the tar in these files lie; None where that is not given."""
+    if given is None:
+        return None
+    return {one["name"]: Region(tuple(paths), one["offset"], one["size"]) for one in given}
 
 
 class Arriving:

@@ -43,10 +43,15 @@ _MOST_PARTS = 999
 
 @dataclass(frozen=True)
 class Form:
-    """How a bundle stands on disk: bytes of each part (0: one file), and whether with checksums."""
+    """How a bundle stands on disk: bytes of each part (0: one file), and whether with checksums.
+
+    `passing`: somebody takes the files away at once. Then each part is there as soon as it is
+    whole, while the next one is written, and nothing is flushed to disk.
+    """
 
     split_size: int = 0
     checksum: bool = False
+    passing: bool = False
 
     def files(self, path: Path, size: int) -> list[Path]:
         """The files of a bundle of `size` bytes; raises BundleError for too many."""
@@ -64,12 +69,16 @@ class Form:
 
 @dataclass(frozen=True)
 class Written:
-    """What stands at a bundle's path: whether it was written now, bytes, SHA-256 (hex), files."""
+    """What stands at a bundle's path: whether it was written now, bytes, SHA-256 (hex), files.
+
+    `sums`: the SHA-256 of each file, none where that of the bundle is ''.
+    """
 
     changed: bool
     bytes: int
     sha256: str
     files: tuple[Path, ...]
+    sums: tuple[str, ...] = ()
 
 
 class _Sums:
@@ -77,14 +86,14 @@ class _Sums:
 
     def __init__(self, split_size: int) -> None:
         self.whole = hashlib.sha256()
-        self._split_size = split_size or sys.maxsize
+        self._split_size = split_size
         self._left = 0
         self._files: list[hashlib._Hash] = []
 
     def update(self, chunk: bytes) -> None:
         self.whole.update(chunk)
         rest = memoryview(chunk)
-        while rest:
+        while rest and self._split_size:
             if not self._left:
                 self._files.append(hashlib.sha256())
                 self._left = self._split_size
@@ -93,9 +102,13 @@ class _Sums:
             self._left -= len(now)
             rest = rest[len(now) :]
 
+    def of_files(self) -> tuple[str, ...]:
+        """In hex, in the order of the files."""
+        return tuple(one.hexdigest() for one in self._files or [self.whole])
+
     def text(self, files: Sequence[Path]) -> bytes:
         """As sha256sum writes and checks it."""
-        lines = (f"{one.hexdigest()}  {file.name}\n" for one, file in zip(self._files, files))
+        lines = (f"{one}  {file.name}\n" for one, file in zip(self.of_files(), files))
         return "".join(lines).encode()
 
 
@@ -116,7 +129,7 @@ def write(
     checked = sums is not None and (not form.checksum or _has_text(path, sums.text(files)))
     changed = sums is None or not checked or bool(leftovers)
     if dry_run or not changed:
-        return Written(changed, size, sums.whole.hexdigest() if sums else "", tuple(files))
+        return _written(changed, size, sums, files)
     path.parent.mkdir(parents=True, exist_ok=True)
     if sums is None:
         sums = _write_files(path, files, members, form)
@@ -124,8 +137,15 @@ def write(
         file.unlink(missing_ok=True)
     if form.checksum:
         write_atomically(checksum_name(path), sums.text(files))
-    sync_directory(path.parent)
-    return Written(True, size, sums.whole.hexdigest(), tuple(files))
+    if not form.passing:
+        sync_directory(path.parent)
+    return _written(True, size, sums, files)
+
+
+def _written(changed: bool, size: int, sums: _Sums | None, files: Sequence[Path]) -> Written:
+    if sums is None:
+        return Written(changed, size, "", tuple(files))
+    return Written(changed, size, sums.whole.hexdigest(), tuple(files), sums.of_files())
 
 
 def damaged(members: Iterable[Member]) -> list[str]:
@@ -144,18 +164,28 @@ def _write_files(path: Path, files: Sequence[Path], members: Sequence[Member], f
     sums = _Sums(form.split_size)
     source = _Taken(stream(members))
     beside = [file.with_name(f".{file.name}.{os.getpid()}.tmp") for file in files]
+    # The sums of what was there are not those of what will be, nor are its parts.
+    for old in (checksum_name(path), *files) if form.passing else ():
+        old.unlink(missing_ok=True)
     try:
-        for place in beside:
+        for place, final in zip(beside, files):
             with place.open("wb") as file:
                 for chunk in source.take(form.split_size or sys.maxsize):
                     sums.update(chunk)
                     file.write(chunk)
-                file.flush()
-                os.fsync(file.fileno())
-        # The sums of what was there are not those of what will be.
-        checksum_name(path).unlink(missing_ok=True)
-        for place, file_name in zip(beside, files):
-            os.replace(place, file_name)
+                if not form.passing:
+                    file.flush()
+                    os.fsync(file.fileno())
+            if form.passing:
+                os.replace(place, final)
+        if not form.passing:
+            checksum_name(path).unlink(missing_ok=True)
+            for place, final in zip(beside, files):
+                os.replace(place, final)
+    except BaseException:
+        for final in files if form.passing else ():
+            final.unlink(missing_ok=True)
+        raise
     finally:
         for place in beside:
             place.unlink(missing_ok=True)

@@ -56,8 +56,13 @@ def cut(paths: Sequence[Path], part_size: int = PART_SIZE) -> tuple[list[Part], 
             for chunk in pieces(file, length):
                 digest.update(chunk)
                 whole.update(chunk)
-            parts.append(Part(f"{number:05d}.part", offset, length, digest.hexdigest()))
+            parts.append(Part(part_file(number), offset, length, digest.hexdigest()))
     return parts, whole.hexdigest()
+
+
+def part_file(number: int) -> str:
+    """The name that a part travels under; `number` counts from 0."""
+    return f"{number:05d}.part"
 
 
 def pieces(file: IO[bytes] | io.RawIOBase, length: int) -> Iterator[bytes]:

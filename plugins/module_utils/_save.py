@@ -74,6 +74,7 @@ class Outcome:
             "bytes": written.bytes,
             "sha256": written.sha256,
             "files": [str(file) for file in written.files],
+            "file_sha256": list(written.sums),
             "images": [image.destination.tagged for image, _on in self.images],
             "left_out": left_out,
         }

@@ -113,6 +113,7 @@ options:
   controller_dir:
     description:
       - A directory on the controller that gets the bundles, which do not stay on the host then.
+      - With O(split_size), parts come over while those after them are being written.
       - A host that is the controller itself keeps them where they are.
     type: path
 seealso:
@@ -167,6 +168,12 @@ bundles:
     bytes: {description: Its size in bytes., type: int, returned: always}
     sha256: {description: "Its SHA-256 in hex, empty in check mode where it would be written.", type: str, returned: always}
     files: {description: "The files that hold it, one or its parts.", type: list, elements: str, returned: always}
+    file_sha256:
+      description: The SHA-256 of each of them in hex; none in check mode where they would be written.
+      type: list
+      elements: str
+      returned: always
+    local_files: {description: Its files on the controller., type: list, elements: str, returned: with O(controller_dir) outside of check mode}
     images: {description: The names of its images., type: list, elements: str, returned: always}
     left_out: {description: Bytes of the layers that were left out., type: int, returned: always}
 failed_bundles:
@@ -218,7 +225,8 @@ def save(params: Mapping[str, Any], dry_run: bool) -> list[_save.Outcome]:
     """Writes the bundles that the parameters ask for. Raises one of ERRORS, LockError among it."""
     wanted = [params] if params["bundles"] is None else params["bundles"]
     tasks = [_save.task(one) for one in wanted]
-    form = Form(split_size_of(params["split_size"]), params["checksum"])
+    passing = params["controller_dir"] is not None
+    form = Form(split_size_of(params["split_size"]), params["checksum"], passing)
     saver = _save.Saver(form, dry_run)
     given = params["lock"] is not None or params["lock_path"] is not None
     if params["source"] == "daemon" or (params["source"] is None and not given):
@@ -284,7 +292,7 @@ def main() -> None:
         mutually_exclusive=[
             ("lock", "lock_path"),
             ("path", "bundles"),
-            ("controller_dir", "split_size"),
+            ("controller_dir", "checksum"),
         ],
         supports_check_mode=True,
     )

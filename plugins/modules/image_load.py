@@ -210,14 +210,14 @@ from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.images.plugins.module_utils import (
     _archive,
+    _arriving,
     _holdings,
     _load,
     _lock,
     _lockfile,
 )
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
-from ansible_collections.fleet.images.plugins.module_utils._arriving import Arriving
-from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError, Region
+from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
 from ansible_collections.fleet.images.plugins.module_utils._parts import (
     PartError,
@@ -240,9 +240,6 @@ ERRORS = (
     _lock.LockError,
 )
 
-# Seconds without a byte of the bundle after which the host waits no longer for the rest.
-PATIENCE = 120
-
 
 def sources(params: Mapping[str, Any]) -> Sequence[Path | Source]:
     """The archive's files, their checksums compared; raises PartError, OSError.
@@ -250,11 +247,7 @@ def sources(params: Mapping[str, Any]) -> Sequence[Path | Source]:
     Parts may be on their way still: each one is compared when it is read.
     """
     if params["parts"]:
-        patience = min(params["stall_timeout"], PATIENCE)
-        return [
-            Arriving(Path(part["path"]), part["size"], part["sha256"], patience)
-            for part in params["parts"]
-        ]
+        return _arriving.parts(params["parts"], params["stall_timeout"])
     files = split_parts(Path(params["src"]))
     check_sums(Path(params["src"]), files)
     if params["sha256"]:
@@ -269,20 +262,11 @@ def unpack(module: AnsibleModule) -> None:
     module.params["parts"] = [{"path": str(path), "size": size, "sha256": module.params["sha256"]}]
 
 
-def listed(params: Mapping[str, Any], paths: Sequence[Path | Source]) -> dict[str, Region] | None:
-    """Where the members of the archive lie, as the action plugin found it; None where it did not."""
-    if params["members"] is None:
-        return None
-    return {
-        one["name"]: Region(tuple(paths), one["offset"], one["size"]) for one in params["members"]
-    }
-
-
 def load(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
     """Reads, looks, plans, loads and verifies; raises one of ERRORS where it cannot begin."""
     engine = Engine(params)
     paths, spool = sources(params), Path(params["staging_dir"])
-    with _archive.opened(paths, spool, listed(params, paths)) as archive:
+    with _archive.opened(paths, spool, _arriving.listed(params["members"], paths)) as archive:
         return load_archive(engine, archive, params, dry_run)
 
 
@@ -309,16 +293,6 @@ def refused(error: Exception) -> dict[str, Any]:
 
 def main() -> None:
     """Runs the module."""
-    part = {
-        "path": {"type": "path", "required": True},
-        "size": {"type": "int", "required": True},
-        "sha256": {"type": "str", "required": True},
-    }
-    member = {
-        "name": {"type": "str", "required": True},
-        "offset": {"type": "int", "required": True},
-        "size": {"type": "int", "required": True},
-    }
     module = AnsibleModule(
         argument_spec={
             **engine_arguments(),
@@ -334,8 +308,8 @@ def main() -> None:
             "staging_dir": {"type": "path", "default": "/var/tmp/fleet-images"},
             "planned": {"type": "bool", "default": False},
             "content": {"type": "str", "no_log": True},
-            "parts": {"type": "list", "elements": "dict", "options": part},
-            "members": {"type": "list", "elements": "dict", "options": member},
+            "parts": {"type": "list", "elements": "dict", "options": _arriving.PART},
+            "members": {"type": "list", "elements": "dict", "options": _arriving.MEMBER},
         },
         mutually_exclusive=[("lock", "lock_path")],
         supports_check_mode=True,

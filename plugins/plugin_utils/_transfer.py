@@ -19,15 +19,18 @@ import tempfile
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from itertools import accumulate
 from pathlib import Path
 
 from ansible.errors import AnsibleActionFail, AnsibleError
 
 from ansible_collections.fleet.images.plugins.module_utils._arriving import STOP
 from ansible_collections.fleet.images.plugins.module_utils._parts import (
+    PART_SIZE,
     Concatenated,
     Part,
     cut,
+    part_file,
     pieces,
 )
 
@@ -57,9 +60,7 @@ def cut_once(files: Sequence[Path], directory: Path) -> tuple[list[Part], str]:
     `directory`: of this run of Ansible, shared by its processes; the first one reads, and the
     others wait for what it notes there. Raises OSError.
     """
-    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    name = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
-    with (directory / f"parts-{name}.json").open("a+", encoding="ascii") as note:
+    with _note(files, directory).open("a+", encoding="ascii") as note:
         fcntl.flock(note, fcntl.LOCK_EX)
         note.seek(0)
         with contextlib.suppress(ValueError):
@@ -69,6 +70,29 @@ def cut_once(files: Sequence[Path], directory: Path) -> tuple[list[Part], str]:
         note.truncate(0)
         json.dump({"parts": [asdict(part) for part in parts], "whole": whole}, note)
     return parts, whole
+
+
+def note_cut(files: Sequence[Path], sums: Sequence[str], whole: str, directory: Path) -> None:
+    """Notes for `cut_once` that these files are the parts, and what was found of them (SHA-256).
+
+    Not for parts that are larger than those that are cut. Raises OSError.
+    """
+    sizes = [file.stat().st_size for file in files]
+    if max(sizes) > PART_SIZE:
+        return
+    starts = [0, *accumulate(sizes)]
+    parts = [
+        Part(part_file(number), starts[number], size, sums[number])
+        for number, size in enumerate(sizes)
+    ]
+    told = {"parts": [asdict(part) for part in parts], "whole": whole}
+    _note(files, directory).write_text(json.dumps(told), encoding="ascii")
+
+
+def _note(files: Sequence[Path], directory: Path) -> Path:
+    stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
+    name = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
+    return directory / f"parts-{name}.json"
 
 
 class Staging:
@@ -138,8 +162,9 @@ class Staging:
         Raises as `begin` does, and OSError.
         """
         target = self.place(part)
-        if len(files) == 1 and _whole(files[0], part):
-            self._put(str(files[0]), target)
+        whole = _file_of(files, part)
+        if whole is not None:
+            self._put(str(whole), target)
             return
         with (
             Concatenated(files) as source,
@@ -203,7 +228,12 @@ class Bringing:
             self._staging.give_up()
 
 
-def _whole(file: Path, part: Part) -> bool:
-    """Whether the part is the file itself, and other programs can read that by its name."""
-    found = file.stat()
-    return found.st_size == part.size and found.st_nlink > 0
+def _file_of(files: Sequence[Path], part: Part) -> Path | None:
+    """The file that the part is, if it is one that other programs can read by its name."""
+    start = 0
+    for file in files:
+        found = file.stat()
+        if (start, found.st_size) == (part.offset, part.size):
+            return file if found.st_nlink > 0 else None
+        start += found.st_size
+    return None

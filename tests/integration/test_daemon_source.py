@@ -132,7 +132,7 @@ def test_archive_is_foreseen_made_and_left_alone(saves: Json, node: str) -> None
     foreseen, made, again = (saves[name][node] for name in ("foresee", "save", "repeat"))
     assert not made.get("failed"), made
     assert foreseen["changed"] and made["changed"]
-    assert foreseen["bundles"] == [{**made["bundles"][0], "sha256": ""}]
+    assert foreseen["bundles"] == [{**made["bundles"][0], "sha256": "", "file_sha256": []}]
     assert not again["changed"]
     assert again["bundles"][0]["sha256"] == made["bundles"][0]["sha256"]
     # One export to foresee and one to make it, of two images each; and one where an image lacked.

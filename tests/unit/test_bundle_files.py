@@ -8,15 +8,17 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 from images import AMD64, Store
 
-from ansible_collections.fleet.images.plugins.module_utils import _archive
+from ansible_collections.fleet.images.plugins.module_utils import _archive, _bundle_files
 from ansible_collections.fleet.images.plugins.module_utils._bundle import (
     BundleError,
+    DamagedBlob,
     Member,
     members,
     size_of,
@@ -28,10 +30,21 @@ from ansible_collections.fleet.images.plugins.module_utils._bundle_files import 
     damaged,
     write,
 )
-from ansible_collections.fleet.images.plugins.module_utils._parts import check_sums, split_parts
+from ansible_collections.fleet.images.plugins.module_utils._parts import (
+    check_sums,
+    sha256_of,
+    split_parts,
+)
 
 PART = 1000
-FORMS = [Form(), Form(checksum=True), Form(PART), Form(PART, checksum=True), Form(2 * PART)]
+FORMS = [
+    Form(),
+    Form(checksum=True),
+    Form(PART),
+    Form(PART, checksum=True),
+    Form(2 * PART),
+    Form(PART, passing=True),
+]
 
 
 @pytest.fixture
@@ -67,6 +80,7 @@ def stands(out: Path, parts: Sequence[Member], form: Form, written: Written) -> 
     assert {path.stat().st_size for path in files[:-1]} <= {form.split_size}
     shown = sum(path.stat().st_size for path in files)
     assert (written.bytes, len(written.sha256)) == (shown, 64)
+    assert list(written.sums) == [sha256_of(path) for path in files]
     if form.checksum:
         check_sums(out, files)
         subprocess.run(
@@ -85,7 +99,7 @@ def test_a_form_is_written_once(out: Path, parts: Any, form: Form) -> None:
     inodes = [path.stat().st_ino for path in written.files]
     for dry_run in (False, True):
         again = write(out, parts, dry_run, form)
-        assert again == Written(False, written.bytes, written.sha256, written.files)
+        assert again == replace(written, changed=False)
     assert [path.stat().st_ino for path in written.files] == inodes
 
 
@@ -100,7 +114,7 @@ def test_from_one_form_to_another(out: Path, parts: Any, before: Form, after: Fo
         assert not second.changed
         stands(out, parts, before, second)
     else:
-        assert second.changed == (before != after)
+        assert second.changed == (before != replace(after, passing=before.passing))
         stands(out, parts, after, second)
 
 
@@ -172,6 +186,40 @@ def test_a_split_that_breaks_leaves_the_old_one(
     with pytest.raises(OSError, match="No space left"):
         write(out, larger, form=form)
     stands(out, parts, form, written)
+
+
+def test_a_passing_part_is_there_before_the_next_one(
+    out: Path, parts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and without waiting for the disk."""
+    seen: list[list[str]] = []
+
+    def noted(*_arguments: object) -> None:
+        seen.append(sorted(path.name for path in out.parent.iterdir() if path.name[0] != "."))
+
+    taken = _bundle_files._Taken.take
+
+    def take(self: Any, length: int) -> Any:
+        noted()
+        return taken(self, length)
+
+    monkeypatch.setattr(_bundle_files._Taken, "take", take)
+    monkeypatch.setattr(os, "fsync", None)
+    written = write(out, parts, form=Form(PART, passing=True))
+    names = [path.name for path in written.files]
+    assert seen[: len(names)] == [names[:number] for number in range(len(names))]
+
+
+def test_passing_parts_of_a_bundle_that_breaks_go(out: Path, store: Store, parts: Any) -> None:
+    """Nobody shall take the new first part and the old second one for a bundle."""
+    write(out, parts, form=Form(PART))
+    image = store.image("app:2", *"defgh")
+    larger = members(store.layout, [(image, AMD64)], None)
+    blob = store.layout.path(image.on(AMD64).layers[-1].digest)
+    blob.write_bytes(b"x" * blob.stat().st_size)
+    with pytest.raises(DamagedBlob):
+        write(out, larger, form=Form(PART, passing=True))
+    assert list(out.parent.iterdir()) == []
 
 
 def test_a_split_bundle_is_an_archive(out: Path, parts: Any) -> None:

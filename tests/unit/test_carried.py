@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import os
@@ -221,3 +222,34 @@ def test_a_bundle_that_does_not_fit_is_refused_beforehand(host: Host, engine: En
     assert both[0]["missing_layers"] == [base]
     assert (both[0]["bytes"], both[0]["bytes_sent"]) == (0, 0)
     assert f"layer {base} is missing" in both[0]["msg"]
+
+
+def installs(host: Host, check: bool = False, **arguments: Any) -> Json:
+    """The result of sdk_pack with the prepared pack."""
+    key = hashlib.sha256(_carried.MAKER.with_name("requirements.txt").read_bytes()).hexdigest()[:16]
+    wanted = {"pack": str(host.pack), "cache_dir": str(host.cache), "dest": str(host.root / "sdk")}
+    return host.run("sdk_pack", check=check, key=key, **{**wanted, **arguments})
+
+
+@pytest.mark.parametrize(("ask", "starts"), [(True, 2), (False, 1)])
+def test_the_pack_is_sent_and_installed_in_one_task(host: Host, ask: bool, starts: int) -> None:
+    foreseen = installs(host, check=True, ask=ask)
+    assert (foreseen["changed"], foreseen["installed"], host.started()) == (True, True, 1)
+    assert not host.cache.exists() and not (host.root / "sdk").exists()
+    done = installs(host, ask=ask)
+    assert (done["changed"], done["installed"], host.started()) == (True, True, 1 + starts)
+    assert (Path(done["path"]) / "docker").is_dir()
+    again = installs(host)
+    assert (again["changed"], again["installed"], host.started()) == (False, True, 2 + starts)
+
+
+def test_without_a_pack_on_the_controller_nothing_is_sent(host: Host) -> None:
+    asked = installs(host, pack=None, cache_dir=None)
+    assert (asked["changed"], asked["installed"], host.started()) == (False, False, 1)
+
+
+def test_a_pack_that_is_none_is_told_by_its_path(host: Host) -> None:
+    host.pack.write_bytes(b"no pack")
+    lost = installs(host)
+    assert lost["failed"] and f"The pack {host.pack} cannot be read" in lost["msg"]
+    assert not (host.root / "sdk").exists()

@@ -192,6 +192,7 @@ def test_archive_is_written_once(call: Call, store: Store, tmp_path: Path) -> No
             "bytes": len(content),
             "sha256": hashlib.sha256(content).hexdigest(),
             "files": [str(path)],
+            "file_sha256": [hashlib.sha256(content).hexdigest()],
             "images": [APP, WEB],
             "left_out": 0,
         }
@@ -220,9 +221,8 @@ def test_archive_in_check_mode_writes_nothing(call: Call, store: Store, tmp_path
     assert not path.parent.exists()
     assert foreseen["bundles"][0]["sha256"] == ""
     done = archive(call, store, app, path=str(path))
-    assert done["bundles"] == [
-        {**foreseen["bundles"][0], "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    ]
+    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert done["bundles"] == [{**foreseen["bundles"][0], "sha256": found, "file_sha256": [found]}]
     assert done["diff"] == foreseen["diff"]
     assert not archive(call, store, app, path=str(path), check=True)["changed"]
 
@@ -239,7 +239,9 @@ def test_archive_is_foreseen_from_the_lock_alone(call: Call, store: Store, tmp_p
     options = {"store": nothing, "lock": lock_of(app, web), "bundles": bundles}
     foreseen = call(image_archive, check=True, **options)
     done = archive(call, store, app, web, bundles=bundles)
-    assert foreseen["bundles"] == [{**one, "sha256": ""} for one in done["bundles"]]
+    assert foreseen["bundles"] == [
+        {**one, "sha256": "", "file_sha256": []} for one in done["bundles"]
+    ]
     assert foreseen["diff"] == done["diff"]
     assert [Path(one["path"]).stat().st_size for one in bundles] == [
         one["bytes"] for one in foreseen["bundles"]
@@ -312,7 +314,7 @@ def test_archive_of_a_damaged_store(call: Call, store: Store, tmp_path: Path) ->
         ({"path": "x", "source": "daemon"}, "a lock selects from a store: leave it out"),
         ({"path": "x", "lock": None}, "no image is named; name them in images"),
         ({"path": "x", "split_size": "0"}, "split_size: wanted at least 1 byte, found '0'"),
-        ({"path": "x", "split_size": "1", "controller_dir": "x"}, "mutually exclusive: controller"),
+        ({"path": "x", "checksum": True, "controller_dir": "x"}, "mutually exclusive: controller"),
     ],
 )
 def test_archive_wants_a_path_and_a_lock(

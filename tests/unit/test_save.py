@@ -85,7 +85,7 @@ def test_two_images_in_one_archive(
         one = read(out)[image.name].on(AMD64)
         assert one.config.digest == image.on(AMD64).config.digest
     assert first.written.bytes == out.stat().st_size
-    assert foreseen.written == replace(first.written, sha256="")
+    assert foreseen.written == replace(first.written, sha256="", sums=())
     assert foreseen.image_results() == first.image_results()
 
 

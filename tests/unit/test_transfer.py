@@ -329,6 +329,7 @@ def test_the_host_is_told_that_a_transfer_broke_off(host: Host, file: Path) -> N
     host.breaks_at = "00001.part"
     bringing = background(host, file)
     bringing.start()
+    bringing._thread.join()
     bringing.stop()
     assert isinstance(bringing.error, ConnectionError)
     assert bringing.sent == PART
