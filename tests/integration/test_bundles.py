@@ -43,7 +43,7 @@ def test_base_that_goes_during_the_run(seeded: Rig, tmp_path: Path, nodes: tuple
         f" docker rmi --force {' '.join(SEED)} >/dev/null 2>&1"
         for node in nodes
     ]
-    made = f"if ls {copies}/*/*.tar >/dev/null 2>&1; then"
+    made = f"if ls {copies}/*/*.tar* >/dev/null 2>&1; then"
     remove.write_text("\n".join(["#!/bin/sh", made, *lines, "fi", "echo 600", ""]))
     remove.chmod(0o700)
     wanted = {
