@@ -75,7 +75,6 @@ class ActionModule(CarriedModule):
 
         wanted = self._task.args.get("bundles") or [self._task.args]
         paths = [str(one["path"]) for one in wanted if one.get("path")]
-        directory.mkdir(parents=True, exist_ok=True)
         return Taking(run, beside._connection.fetch_file, paths, directory)
 
     def _bring(self, bundle: Result, directory: Path, taking: Taking) -> str:
@@ -104,6 +103,7 @@ class ActionModule(CarriedModule):
         if done["rc"] != 0:
             raise ValueError(" ".join(str(done["stderr"] or done["stdout"]).split()))
         local = directory / Path(path).name
+        directory.mkdir(parents=True, exist_ok=True)
         write_atomically(local, base64.b64decode(done["stdout"]))
         check_sha256(local, sha256)
         return local

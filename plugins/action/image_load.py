@@ -146,17 +146,23 @@ class ActionModule(Carried):
             for part in parts
         ]
         args.update(parts=there, sha256=None)
-        try:
-            if len(files) == len(parts) == 1 and size <= PIPED and self._can_pipe():
-                staging.pipe(self._shell, files[0], parts[0])
-                return self._module(LOAD, args, task_vars), size, 0
+        piped = 0
+        if len(files) == len(parts) == 1 and size <= PIPED and self._can_pipe():
+            staging.pipe(self._shell, files[0], parts[0])
+            piped, bringing = size, Bringing(staging, files, [])
+        else:
             args["members"] = _listed(files)
-            lacking = staging.begin(parts)
-            bringing = Bringing(staging, files, lacking)
+            if args["members"] is not None:
+                # The digest of every blob is compared while it is loaded: once is enough.
+                args["parts"] = [{**part, "sha256": ""} for part in there]
+            bringing = Bringing(staging, files, staging.begin(parts))
+        try:
             result = self._load_meanwhile(bringing, args, task_vars)
         finally:
-            staging.remove()
-        return result, bringing.sent, size - sum(part.size for part in lacking)
+            # What came before the transfer broke is kept for the next time.
+            if bringing.error is None:
+                staging.remove()
+        return result, piped + bringing.sent, size - piped - bringing.wanted
 
     def _load_meanwhile(self, bringing: Bringing, args: Result, task_vars: Result) -> Result:
         """The module's result. Over ssh it begins to load while parts are still being sent."""

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""Parts of a file that are still being sent: who reads one waits for it, and gets it checked.
+"""Parts of a file that are still being sent: who reads one waits for it.
 
 So an Engine loads the first layers of a bundle while the last ones are on their way. Whoever sends
 writes parts of known size and SHA-256 into one directory, in any way, and leaves the file `STOP`
@@ -29,7 +29,7 @@ from ansible_collections.fleet.images.plugins.module_utils._parts import (
 PART: dict[str, Any] = {
     "path": {"type": "path", "required": True},
     "size": {"type": "int", "required": True},
-    "sha256": {"type": "str", "required": True},
+    "sha256": {"type": "str", "default": ""},
 }
 MEMBER: dict[str, Any] = {
     "name": {"type": "str", "required": True},
@@ -60,7 +60,7 @@ def listed(
 
 
 class Arriving:
-    """One part: `size` in bytes, `sha256` in hex.
+    """One part: `size` in bytes, `sha256` in hex, or '' where what it holds has digests of its own.
 
     `patience`: seconds to wait while nothing at all comes into the part's directory.
     """
@@ -75,11 +75,11 @@ class Arriving:
         return str(self.path)
 
     def open(self) -> io.FileIO:
-        """The whole part, checked; waits for it. Raises as `wait` does."""
+        """The whole part; waits for it. Raises as `wait` does."""
         return self.wait().open("rb", buffering=0)
 
     def wait(self) -> Path:
-        """Returns when the part is there with the right checksum.
+        """Returns when the part is there, with the right checksum if one is known.
 
         Raises PartError where it has another, where nothing comes any more, and where the sender
         gave up; OSError.
@@ -113,8 +113,8 @@ class Arriving:
             before = self.path.stat()
         except FileNotFoundError:
             return False
-        if before.st_size != self.size:
-            return False
+        if before.st_size != self.size or not self._sha256:
+            return before.st_size == self.size
         found = sha256_of(self.path)
         if found == self._sha256:
             return True

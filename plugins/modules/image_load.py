@@ -119,9 +119,9 @@ options:
         type: int
         required: true
       sha256:
-        description: Its SHA-256 in hex.
+        description: Its SHA-256 in hex. With O(members) there is none, since the digest of every blob is compared.
         type: str
-        required: true
+        default: ""
   members:
     description:
       - Where each member lies in the archive, so that it can be loaded while it arrives. The action plugin sets this; playbooks do not.

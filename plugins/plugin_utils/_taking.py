@@ -26,9 +26,9 @@ Fetch = Callable[[str, str], object]
 
 # Most updates are done before this (seconds): they are not asked after.
 _BEFORE = 1.0
-# Looks for a part for a second: longer, and the end of the task would have to wait.
+# Looks for a part for so long only: the end of the task has to wait for a look.
 _LOOK = """
-n=0; while [ $n -lt 10 ]; do [ -e {part} ] && echo part && exit; [ -e {next} ] && echo next && exit
+n=0; while [ $n -lt 3 ]; do [ -e {part} ] && echo part && exit; [ -e {next} ] && echo next && exit
 n=$((n+1)); sleep 0.1; done; echo none
 """
 
@@ -89,6 +89,7 @@ class Taking:
         """Copies a file as the login user reads it; it appears here whole. Returns its SHA-256."""
         local = self._local(path)
         beside = local.with_name(f".{local.name}.{os.getpid()}.tmp")
+        self._directory.mkdir(parents=True, exist_ok=True)
         try:
             self._fetch(path, str(beside))
             self._sums[path] = sha256_of(beside)

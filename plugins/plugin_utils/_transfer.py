@@ -192,23 +192,28 @@ class Staging:
 class Bringing:
     """The sending of parts, which may go on while something on the host reads them already.
 
-    `sent`: bytes so far. `error`: what ended it early, or None.
+    `wanted`: bytes to send. `sent`: those so far. `error`: what ended it early, or None.
     """
 
     def __init__(self, staging: Staging, files: Sequence[Path], lacking: Sequence[Part]) -> None:
         self._staging, self._files, self._lacking = staging, files, lacking
         self._enough = threading.Event()
         self._thread = threading.Thread(target=self._try)
+        self.wanted = sum(part.size for part in lacking)
         self.sent = 0
         self.error: Exception | None = None
 
     def run(self) -> None:
         """Sends all of them now. Raises AnsibleActionFail, AnsibleConnectionFailure, OSError."""
-        for part in self._lacking:
-            if self._enough.is_set():
-                return
-            self._staging.put(self._files, part)
-            self.sent += part.size
+        try:
+            for part in self._lacking:
+                if self._enough.is_set():
+                    return
+                self._staging.put(self._files, part)
+                self.sent += part.size
+        except Exception as error:  # of any connection plugin
+            self.error = error
+            raise
 
     def start(self) -> None:
         """Begins to send them beside what goes on here; `stop` has to follow."""
@@ -223,8 +228,7 @@ class Bringing:
     def _try(self) -> None:
         try:
             self.run()
-        except Exception as error:  # of any connection plugin: who started this raises it again
-            self.error = error
+        except Exception:  # noted: who started this raises it again
             self._staging.give_up()
 
 

@@ -85,6 +85,15 @@ def test_a_part_that_stays_another_is_refused(tmp_path: Path) -> None:
         parts(tmp_path)[0].open()
 
 
+def test_without_a_checksum_the_size_tells(tmp_path: Path) -> None:
+    (tmp_path / "0.part").write_bytes(b"x" * 999)
+    part = Arriving(tmp_path / "0.part", 1000, "", 0)
+    with pytest.raises(PartError, match="1000 bytes are wanted, nothing came"):
+        part.open()
+    (tmp_path / "0.part").write_bytes(b"x" * 1000)
+    assert part.open().read() == b"x" * 1000
+
+
 def test_a_part_that_is_being_written_over_is_waited_for(
     tmp_path: Path, later: Callable[[Callable[[], object]], None]
 ) -> None:

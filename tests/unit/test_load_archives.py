@@ -174,6 +174,25 @@ def test_a_transfer_that_breaks_off_ends_the_load(
         controller.run(old)
     assert time.monotonic() - began < 10
     assert stub.tags == {}
+    again = controller.run(old)
+    assert (again["bytes_sent"], again["bytes_resumed"]) == (old.stat().st_size - 6000, 6000)
+
+
+def test_what_came_before_it_broke_is_kept_on_other_connections_too(
+    controller: Controller, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_parts.cut, "__defaults__", (3000,))
+    broken = [True]
+
+    def dead(number: int) -> None:
+        if number == 2 and broken:
+            broken.clear()
+            raise AnsibleConnectionFailure("the line is dead")
+
+    controller.before_put = dead
+    with pytest.raises(AnsibleConnectionFailure, match="the line is dead"):
+        controller.run(old)
+    assert controller.run(old)["bytes_resumed"] == 6000
 
 
 def on_host(stub: EngineStub, src: Path, check: bool = False, **options: Any) -> dict[str, Any]:

@@ -20,7 +20,7 @@ from fleetlib.rootfs import tarball
 REPOSITORY = "shop/bench"
 # Each is the file system of a fleet host with an Engine: 0.4 GB of programs, libraries and small
 # files, which compress as those of the usual images do.
-COMMON_LAYERS = 6
+COMMON_LAYERS = 8
 TOP_BYTES = 900_000
 # Each version is an update of the one before; the last one weighs next to nothing, and shows what
 # a run moves besides images.
