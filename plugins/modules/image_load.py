@@ -86,10 +86,16 @@ options:
       - Seconds of silence after which a load counts as dead. The whole has no limit.
     type: int
     default: 600
+  lock_timeout:
+    description:
+      - Seconds to wait for another run that writes images into the same Engine by a module of this collection.
+    type: int
+    default: 600
   staging_dir:
     description:
       - Directory on the host for the parts of a bundle that the controller sends; it belongs to the login user.
-      - The parts of a bundle are removed after the load, whatever came of it.
+      - The parts of a bundle are removed after the load, whatever came of it. Those that came before a transfer broke
+        stay for the next time.
       - A compressed archive is unpacked on its file system too, into a file without a name. On the controller that is
         the file system of Ansible's C(local_tmp).
     type: path
@@ -219,6 +225,7 @@ from ansible_collections.fleet.images.plugins.module_utils import (
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._bundle import BundleError
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
+from ansible_collections.fleet.images.plugins.module_utils._hostlock import HostLock, LockTimeout
 from ansible_collections.fleet.images.plugins.module_utils._parts import (
     PartError,
     Source,
@@ -236,6 +243,7 @@ ERRORS = (
     OSError,
     PartError,
     SdkError,
+    LockTimeout,
     _load.LoadError,
     _lock.LockError,
 )
@@ -267,7 +275,10 @@ def load(params: Mapping[str, Any], dry_run: bool) -> dict[str, Any]:
     engine = Engine(params)
     paths, spool = sources(params), Path(params["staging_dir"])
     with _archive.opened(paths, spool, _arriving.listed(params["members"], paths)) as archive:
-        return load_archive(engine, archive, params, dry_run)
+        if dry_run:
+            return load_archive(engine, archive, params, dry_run)
+        with HostLock(params["docker_host"], "image_load", params["lock_timeout"]):
+            return load_archive(engine, archive, params, dry_run)
 
 
 def load_archive(
@@ -305,6 +316,7 @@ def main() -> None:
             "known": {"type": "list", "elements": "dict", "default": []},
             "parallel": {"type": "int", "default": 2},
             "stall_timeout": {"type": "int", "default": 600},
+            "lock_timeout": {"type": "int", "default": 600},
             "staging_dir": {"type": "path", "default": "/var/tmp/fleet-images"},
             "planned": {"type": "bool", "default": False},
             "content": {"type": "str", "no_log": True},

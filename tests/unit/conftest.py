@@ -44,6 +44,16 @@ def pytest_configure() -> None:
         )
 
 
+@pytest.fixture(autouse=True)
+def _host_locks_of_its_own(
+    tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The Engines of tests have no lock on this machine."""
+    from ansible_collections.fleet.images.plugins.module_utils import _hostlock
+
+    monkeypatch.setattr(_hostlock, "PLACES", (tmp_path_factory.mktemp("locks"),))
+
+
 @pytest.fixture
 def no_pack(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The SDK of these tests, not that of a pack on this machine."""

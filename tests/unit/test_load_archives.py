@@ -41,7 +41,13 @@ DEFAULTS = {
     "parts": None,
     "members": None,
 }
-LOAD_DEFAULTS = {"sha256": None, "content": None, "parallel": 1, "stall_timeout": 60}
+LOAD_DEFAULTS = {
+    "sha256": None,
+    "content": None,
+    "parallel": 1,
+    "stall_timeout": 60,
+    "lock_timeout": 0,
+}
 
 
 @pytest.fixture
