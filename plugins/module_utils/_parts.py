@@ -181,7 +181,8 @@ class Source(Protocol):
     """A file whose content may come later, but whose size in bytes is known."""
 
     @property
-    def size(self) -> int: ...
+    def size(self) -> int:
+        """Its bytes."""
 
     def open(self) -> io.FileIO:
         """The whole file, waited for."""

@@ -13,6 +13,7 @@ import os
 import shlex
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from pathlib import Path
 
 from ansible_collections.fleet.images.plugins.module_utils._parts import (
@@ -44,7 +45,8 @@ class Taking:
         self._paths, self._directory = list(paths), directory
         self._sums: dict[str, str] = {}
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._follow)
+        # Ansible keeps what it knows of the task in context variables.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._follow,))
 
     def start(self) -> None:
         """Begins to take parts beside what goes on here; `end` has to follow."""

@@ -18,6 +18,7 @@ import shlex
 import tempfile
 import threading
 from collections.abc import Callable, Sequence
+from contextvars import copy_context
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -198,7 +199,8 @@ class Bringing:
     def __init__(self, staging: Staging, files: Sequence[Path], lacking: Sequence[Part]) -> None:
         self._staging, self._files, self._lacking = staging, files, lacking
         self._enough = threading.Event()
-        self._thread = threading.Thread(target=self._try)
+        # Ansible keeps what it knows of the task in context variables.
+        self._thread = threading.Thread(target=copy_context().run, args=(self._try,))
         self.wanted = sum(part.size for part in lacking)
         self.sent = 0
         self.error: Exception | None = None
