@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible import constants as C
-from ansible.errors import AnsibleActionFail, AnsibleError
+from ansible.errors import AnsibleActionFail, AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 
 from ansible_collections.fleet.images.plugins.module_utils import (
@@ -158,8 +158,11 @@ class ActionModule(Carried):
             bringing = Bringing(staging, files, staging.begin(parts))
         try:
             result = self._load_meanwhile(bringing, args, task_vars)
+        except AnsibleConnectionFailure as error:
+            bringing.error = error
+            raise
         finally:
-            # What came before the transfer broke is kept for the next time.
+            # What came before the connection broke is kept for the next time.
             if bringing.error is None:
                 staging.remove()
         return result, piped + bringing.sent, size - piped - bringing.wanted

@@ -184,6 +184,27 @@ def test_a_transfer_that_breaks_off_ends_the_load(
     assert (again["bytes_sent"], again["bytes_resumed"]) == (old.stat().st_size - 6000, 6000)
 
 
+def test_what_came_is_kept_where_only_the_module_lost_its_connection(
+    controller: Controller, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As Ansible tries a transfer again, and a module never."""
+    monkeypatch.setattr(_parts.cut, "__defaults__", (3000,))
+    controller.transport, module = "ssh", controller.action._module
+
+    def lost(name: str, *arguments: Any) -> dict[str, Any]:
+        if name == action.PLAN:
+            return module(name, *arguments)  # type: ignore[no-any-return]
+        while len(controller.files) < 3:
+            time.sleep(0.01)
+        raise AnsibleConnectionFailure("the line is dead")
+
+    controller.action._module = lost
+    with pytest.raises(AnsibleConnectionFailure, match="the line is dead"):
+        controller.run(old)
+    controller.action._module = module
+    assert controller.run(old)["bytes_resumed"] >= 6000
+
+
 def test_what_came_before_it_broke_is_kept_on_other_connections_too(
     controller: Controller, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
