@@ -58,7 +58,8 @@ class ActionModule(Carried):
         try:
             return self._load_from_controller(dict(self._task.args), task_vars)
         except (BundleError, _parts.PartError, OSError) as error:
-            raise AnsibleActionFail(str(error)) from error
+            # Ansible would add the text of each cause to the message, which says it all.
+            raise AnsibleActionFail(str(error)) from None
 
     def _load_from_controller(self, args: Result, task_vars: Result) -> Result:
         files = self._source(args)
@@ -91,11 +92,11 @@ class ActionModule(Carried):
             raise AnsibleActionFail("image_load: src is wanted, the bundle on the controller")
         try:
             src = self._found(args["src"])
-        except AnsibleError as error:
+        except AnsibleError:
             raise AnsibleActionFail(
                 f"{args['src']}: a bundle is wanted on the controller, none is there; make it with"
                 " image_archive, or set remote_src where it lies on the host"
-            ) from error
+            ) from None
         files = _parts.split_parts(src)
         _parts.check_sums(src, files)
         return files

@@ -77,7 +77,7 @@ class ActionModule(ActionBase):
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_atomically(path, content)
         except OSError as error:
-            raise AnsibleActionFail(f"{path}: the report could not be written: {error}") from error
+            raise AnsibleActionFail(f"{path}: the report could not be written: {error}") from None
         return True
 
 

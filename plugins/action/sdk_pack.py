@@ -46,6 +46,6 @@ class ActionModule(Carried):
         try:
             made = make_pack(str(pack), str(cache_dir or ""))
         except (PackError, OSError, subprocess.SubprocessError) as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
         args.update(src=self._send(made["path"]), sha256=made["sha256"])
         return self._module(self._task.action, args, task_vars)
