@@ -36,6 +36,8 @@ class ActionModule(CarriedModule):
         if not directory or self._task.check_mode:
             return super().run(tmp, task_vars)
         if self._connection.transport == "local":
+            # They stay, so they are to be flushed to disk and put in place at once.
+            self._task.args = {**self._task.args, "controller_dir": None}
             result = super().run(tmp, task_vars)
             for bundle in result.get("bundles") or []:
                 bundle.update(local_path=bundle["path"], local_files=bundle["files"])
@@ -69,9 +71,9 @@ class ActionModule(CarriedModule):
         beside = copy.copy(self)
         beside._connection = copy.copy(self._connection)
 
-        def run(line: str) -> tuple[int, str]:
+        def run(line: str) -> str:
             done = beside._low_level_execute_command(line, sudoable=False, executable="/bin/sh")
-            return int(done["rc"]), str(done["stdout"])
+            return str(done["stdout"])
 
         wanted = self._task.args.get("bundles") or [self._task.args]
         paths = [str(one["path"]) for one in wanted if one.get("path")]

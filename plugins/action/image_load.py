@@ -177,9 +177,10 @@ class ActionModule(Carried):
         try:
             result = self._module(LOAD, args, task_vars)
         finally:
-            bringing.stop()
+            bringing.end()
         if bringing.error and result.get("failed"):
             raise bringing.error
+        bringing.error = None  # The load needed no more.
         return result
 
     def _can_pipe(self) -> bool:

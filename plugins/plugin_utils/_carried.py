@@ -8,7 +8,6 @@ That is how check mode tells the truth about a host before the role docker_sdk c
 
 from __future__ import annotations
 
-import contextlib
 import fcntl
 import hashlib
 import json
@@ -22,6 +21,7 @@ from ansible import constants as C
 from ansible.plugins.action import ActionBase
 
 from ansible_collections.fleet.images.plugins.module_utils._sdk import CARRIED
+from ansible_collections.fleet.images.plugins.plugin_utils._beside import once
 
 MAKER = Path(__file__).resolve().parents[2] / "roles" / "docker_sdk" / "files" / "make_pack.py"
 """The program of the role docker_sdk that makes the pack, or finds it in the cache."""
@@ -121,17 +121,7 @@ def make_pack(given: str, cache_dir: str) -> dict[str, str]:
     usual = Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "fleet-images" / "sdk"
     cache = Path(cache_dir or usual).expanduser()
     asked = hashlib.sha256(json.dumps([given, str(cache)]).encode()).hexdigest()
-    note = Path(C.DEFAULT_LOCAL_TMP) / f"sdk-pack-{asked}.json"
-    with note.open("a+", encoding="ascii") as shared:
-        fcntl.flock(shared, fcntl.LOCK_EX)
-        shared.seek(0)
-        with contextlib.suppress(ValueError):
-            noted: dict[str, str] = json.load(shared)
-            return noted
-        made = _run_maker(given, cache)
-        shared.truncate(0)
-        json.dump(made, shared)
-    return made
+    return once(f"sdk-pack-{asked}", lambda: _run_maker(given, cache), Path(C.DEFAULT_LOCAL_TMP))
 
 
 def _run_maker(given: str, cache: Path) -> dict[str, str]:

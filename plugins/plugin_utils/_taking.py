@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import os
 import shlex
-import threading
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
 from pathlib import Path
 
 from ansible_collections.fleet.images.plugins.module_utils._parts import (
@@ -21,8 +19,9 @@ from ansible_collections.fleet.images.plugins.module_utils._parts import (
     part_name,
     sha256_of,
 )
+from ansible_collections.fleet.images.plugins.plugin_utils._beside import Beside
 
-Run = Callable[[str], "tuple[int, str]"]
+Run = Callable[[str], str]
 Fetch = Callable[[str, str], object]
 
 # Most updates are done before this (seconds): they are not asked after.
@@ -34,29 +33,17 @@ n=$((n+1)); sleep 0.1; done; echo none
 """
 
 
-class Taking:
+class Taking(Beside):
     """Takes parts as they appear at `paths`, in this order, into a directory of the controller.
 
     `run` runs a line of shell on the host, `fetch` copies a file from there.
     """
 
     def __init__(self, run: Run, fetch: Fetch, paths: Sequence[str], directory: Path) -> None:
+        super().__init__()
         self._run, self._fetch = run, fetch
         self._paths, self._directory = list(paths), directory
         self._sums: dict[str, str] = {}
-        self._ended = threading.Event()
-        # Ansible keeps what it knows of the task in context variables.
-        self._thread = threading.Thread(target=copy_context().run, args=(self._follow,))
-
-    def start(self) -> None:
-        """Begins to take parts beside what goes on here; `end` has to follow."""
-        self._thread.start()
-
-    def end(self) -> None:
-        """What is not taken now is so by `take`; call it when the host has written all."""
-        self._ended.set()
-        if self._thread.ident is not None:
-            self._thread.join()
 
     def take(self, path: str, sha256: str) -> Path:
         """A file of the host, on the controller; raises PartError, AnsibleError, OSError."""
@@ -67,8 +54,9 @@ class Taking:
             raise PartError(f"{path}: wanted SHA-256 {sha256}, found {found} after the copy")
         return self._local(path)
 
-    def _follow(self) -> None:
-        if self._ended.wait(_BEFORE):
+    def work(self) -> None:
+        """Follows the host; what is not taken when that has written all is so by `take`."""
+        if self.ended.wait(_BEFORE):
             return
         try:
             for number, path in enumerate(self._paths):
@@ -79,10 +67,10 @@ class Taking:
     def _follow_one(self, path: str, following: Sequence[str]) -> None:
         after = str(part_name(Path(following[0]), 1)) if following else "/dev/null/none"
         number, told = 1, ""
-        while not self._ended.is_set() and told != "next":
+        while not self.ended.is_set() and told != "next":
             part = str(part_name(Path(path), number))
             line = _LOOK.format(part=shlex.quote(part), next=shlex.quote(after))
-            told = self._run(line)[1].strip()
+            told = self._run(line).strip()
             if told == "part":
                 self._copy(part)
                 number += 1

@@ -11,14 +11,11 @@ where it stopped. Runs on the controller, as the login user of the host (never `
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import hashlib
 import json
 import shlex
 import tempfile
-import threading
 from collections.abc import Callable, Sequence
-from contextvars import copy_context
 from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
@@ -33,6 +30,12 @@ from ansible_collections.fleet.images.plugins.module_utils._parts import (
     cut,
     part_file,
     pieces,
+)
+from ansible_collections.fleet.images.plugins.plugin_utils._beside import (
+    Beside,
+    Told,
+    once,
+    tell,
 )
 
 Run = Callable[[str], "tuple[int, str, str]"]
@@ -61,16 +64,8 @@ def cut_once(files: Sequence[Path], directory: Path) -> tuple[list[Part], str]:
     `directory`: of this run of Ansible, shared by its processes; the first one reads, and the
     others wait for what it notes there. Raises OSError.
     """
-    with _note(files, directory).open("a+", encoding="ascii") as note:
-        fcntl.flock(note, fcntl.LOCK_EX)
-        note.seek(0)
-        with contextlib.suppress(ValueError):
-            noted = json.load(note)
-            return [Part(**part) for part in noted["parts"]], str(noted["whole"])
-        parts, whole = cut(files)
-        note.truncate(0)
-        json.dump({"parts": [asdict(part) for part in parts], "whole": whole}, note)
-    return parts, whole
+    told = once(_name(files), lambda: _told(*cut(files)), directory)
+    return [Part(**part) for part in told["parts"]], str(told["whole"])
 
 
 def note_cut(files: Sequence[Path], sums: Sequence[str], whole: str, directory: Path) -> None:
@@ -86,14 +81,16 @@ def note_cut(files: Sequence[Path], sums: Sequence[str], whole: str, directory: 
         Part(part_file(number), starts[number], size, sums[number])
         for number, size in enumerate(sizes)
     ]
-    told = {"parts": [asdict(part) for part in parts], "whole": whole}
-    _note(files, directory).write_text(json.dumps(told), encoding="ascii")
+    tell(_name(files), _told(parts, whole), directory)
 
 
-def _note(files: Sequence[Path], directory: Path) -> Path:
+def _told(parts: Sequence[Part], whole: str) -> Told:
+    return {"parts": [asdict(part) for part in parts], "whole": whole}
+
+
+def _name(files: Sequence[Path]) -> str:
     stats = [(str(file.resolve()), file.stat().st_size, file.stat().st_mtime_ns) for file in files]
-    name = hashlib.sha256(json.dumps(stats).encode()).hexdigest()
-    return directory / f"parts-{name}.json"
+    return f"parts-{hashlib.sha256(json.dumps(stats).encode()).hexdigest()}"
 
 
 class Staging:
@@ -190,17 +187,15 @@ class Staging:
         self._run(_REMOVE.format(base=shlex.quote(self._base), here=shlex.quote(self.path)))
 
 
-class Bringing:
+class Bringing(Beside):
     """The sending of parts, which may go on while something on the host reads them already.
 
     `wanted`: bytes to send. `sent`: those so far. `error`: what ended it early, or None.
     """
 
     def __init__(self, staging: Staging, files: Sequence[Path], lacking: Sequence[Part]) -> None:
+        super().__init__()
         self._staging, self._files, self._lacking = staging, files, lacking
-        self._enough = threading.Event()
-        # Ansible keeps what it knows of the task in context variables.
-        self._thread = threading.Thread(target=copy_context().run, args=(self._try,))
         self.wanted = sum(part.size for part in lacking)
         self.sent = 0
         self.error: Exception | None = None
@@ -209,7 +204,7 @@ class Bringing:
         """Sends all of them now. Raises AnsibleActionFail, AnsibleConnectionFailure, OSError."""
         try:
             for part in self._lacking:
-                if self._enough.is_set():
+                if self.ended.is_set():
                     return
                 self._staging.put(self._files, part)
                 self.sent += part.size
@@ -217,20 +212,11 @@ class Bringing:
             self.error = error
             raise
 
-    def start(self) -> None:
-        """Begins to send them beside what goes on here; `stop` has to follow."""
-        self._thread.start()
-
-    def stop(self) -> None:
-        """Waits for the part that is on its way; those after it are not wanted any more."""
-        self._enough.set()
-        if self._thread.ident is not None:
-            self._thread.join()
-
-    def _try(self) -> None:
+    def work(self) -> None:
+        """`run`, and the host is told where that fails; who started it raises the error again."""
         try:
             self.run()
-        except Exception:  # noted: who started this raises it again
+        except Exception:
             self._staging.give_up()
 
 

@@ -184,6 +184,28 @@ def test_a_transfer_that_breaks_off_ends_the_load(
     assert (again["bytes_sent"], again["bytes_resumed"]) == (old.stat().st_size - 6000, 6000)
 
 
+def test_nothing_stays_where_the_load_needed_no_more(
+    controller: Controller, old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Somebody else loaded the images meanwhile, and then the line broke."""
+    monkeypatch.setattr(_parts.cut, "__defaults__", (3000,))
+    broken, module = threading.Event(), controller.action._module
+
+    def dead(_number: int) -> None:
+        broken.set()
+        raise AnsibleConnectionFailure("the line is dead")
+
+    def loaded(name: str, *arguments: Any) -> dict[str, Any]:
+        if name == action.PLAN:
+            return module(name, *arguments)  # type: ignore[no-any-return]
+        assert broken.wait(10)
+        return {"changed": False}
+
+    controller.transport, controller.before_put = "ssh", dead
+    controller.action._module = loaded
+    assert not controller.run(old)["changed"]
+
+
 def test_what_came_is_kept_where_only_the_module_lost_its_connection(
     controller: Controller, old: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -321,7 +321,7 @@ def test_parts_are_sent_beside_what_goes_on(host: Host, file: Path) -> None:
     bringing.start()
     assert first.wait(10)
     threading.Timer(0.2, go_on.set).start()
-    bringing.stop()
+    bringing.end()
     assert (bringing.sent, bringing.error, host.put_files) == (PART, None, ["00000.part"])
 
 
@@ -330,7 +330,7 @@ def test_the_host_is_told_that_a_transfer_broke_off(host: Host, file: Path) -> N
     bringing = background(host, file)
     bringing.start()
     bringing._thread.join()
-    bringing.stop()
+    bringing.end()
     assert isinstance(bringing.error, ConnectionError)
     assert bringing.sent == PART
     stop = host.base / "0123456789abcdef" / "stop"
@@ -342,7 +342,7 @@ def test_the_host_is_told_that_a_transfer_broke_off(host: Host, file: Path) -> N
 
 def test_a_transfer_that_never_began_is_stopped(host: Host, file: Path) -> None:
     bringing = background(host, file)
-    bringing.stop()
+    bringing.end()
     assert (bringing.sent, bringing.error) == (0, None)
 
 
