@@ -37,7 +37,7 @@ class Recipe:
 
 
 BASE = Recipe("base", "bookworm")
-BASTION = Recipe("bastion", "bookworm", _LOGIN)
+BASTION = Recipe("bastion", "bookworm", (*_LOGIN, "docker-registry"))
 REGISTRY = Recipe("registry", "bookworm", (*_LOGIN, "docker-registry", "tinyproxy"))
 ENGINE20 = Recipe("engine20", "bookworm", (*_LOGIN, *_ENGINE))
 ENGINE26 = Recipe("engine26", "trixie", (*_LOGIN, *_ENGINE, *_CLIENT))
