@@ -31,7 +31,15 @@ FIRST_API = "1.41"
 
 
 class EngineError(Exception):
-    """The Engine cannot be reached or refuses; the message keeps the daemon's own words."""
+    """The Engine cannot be reached or refuses; the message keeps the daemon's own words.
+
+    `words`: these alone. `lost`: whether there was no answer at all, or it broke off.
+    """
+
+    def __init__(self, message: str, words: str = "", lost: bool = False) -> None:
+        super().__init__(message)
+        self.words = words or message
+        self.lost = lost
 
 
 @dataclass(frozen=True)
@@ -90,7 +98,8 @@ class Engine:
         except self._errors as error:
             raise EngineError(
                 f"the Engine at {self.host}: wanted an answer, found none ({_reason(error)}); start"
-                " it (systemctl start docker), or set docker_host"
+                " it (systemctl start docker), or set docker_host",
+                lost=True,
             ) from error
 
     def _tls(self) -> Any:
@@ -116,8 +125,11 @@ class Engine:
         try:
             yield
         except self._errors as error:
+            words = _words(error)
             raise EngineError(
-                f"the Engine at {self.host}: {what} was wanted, it said: {_words(error)}"
+                f"the Engine at {self.host}: {what} was wanted, it said: {words}",
+                words,
+                lost=not isinstance(error, self._sdk.errors.APIError),
             ) from error
 
     def _get(self, path: str, **params: Any) -> Any:
@@ -146,16 +158,22 @@ class Engine:
         numbers = tuple(int(number) for number in self._api.api_version.split("."))
         return numbers >= MANIFESTS_API
 
+    def listed(self) -> list[Mapping[str, Any]]:
+        """All images as the Engine lists them, with their manifests where it tells of them."""
+        told = self.facts.store == _holdings.CONTAINERD and self.tells_manifests
+        found: list[Mapping[str, Any]] = self._get(
+            "/images/json", all=1, **({"manifests": 1} if told else {})
+        )
+        return found
+
     def holdings(self, known: Sequence[Mapping[str, Any]] = ()) -> _holdings.Holdings:
         """What the Engine has. `known`: the bastion's blob lists, for the containerd store.
 
         One call, and one more per image where the API tells too little in its list.
         """
-        platform = self.facts.platform
+        platform, images = self.facts.platform, self.listed()
         if self.facts.store == _holdings.CONTAINERD and self.tells_manifests:
-            images = self._get("/images/json", all=1, manifests=1)
             return _holdings.read_containerd(platform, images, known)
-        images = self._get("/images/json", all=1)
         inspected = {image["Id"]: self.inspect(image["Id"]) for image in images}
         found = {id_: one for id_, one in inspected.items() if one is not None}
         if self.facts.store == _holdings.CLASSIC:
@@ -203,6 +221,38 @@ class Engine:
             api._raise_for_status(answer)
             return _stream.read(answer.iter_content(1 << 16))
 
+    def digest(self, reference: Reference, login: str) -> str:
+        """The digest that a registry has for a tag or digest, as this Engine reaches the registry.
+
+        `login`: the value of X-Registry-Auth. Raises EngineError, with the registry's words.
+        """
+        with self._asking(f"the digest of {reference}"):
+            api = self._api
+            url = api._url("/distribution/{0}/json", str(reference))
+            answer = api._result(api._get(url, headers={"X-Registry-Auth": login}), json=True)
+            return str(answer["Descriptor"]["digest"])
+
+    def pull(
+        self, reference: Reference, login: str, stall_timeout: int, platform: str = ""
+    ) -> Iterator[dict[str, Any]]:
+        """Has the Engine pull an image; yields what its stream tells, errors among it.
+
+        Over a connection of its own, so that several may run at once. `reference` has a tag or a
+        digest, which counts. `login`: the value of X-Registry-Auth. `stall_timeout` in seconds
+        limits the silence, not the whole. What the Engine tells is no proof. Raises EngineError.
+        """
+        api = self._connect(stall_timeout)
+        params = {"fromImage": reference.name, "tag": reference.digest or reference.tag}
+        with contextlib.closing(api), self._asking(f"a pull of {reference}"):
+            answer = api._post(
+                api._url("/images/create"),
+                params={**params, "platform": platform} if platform else params,
+                headers={"X-Registry-Auth": login},
+                stream=True,
+            )
+            api._raise_for_status(answer)
+            yield from _stream.messages(answer.iter_content(1 << 14))
+
     def export(self, image_ids: Sequence[str], stall_timeout: int) -> Iterator[bytes]:
         """One archive of these images, in pieces of at most 1 MiB, over a connection of its own.
 
@@ -222,10 +272,22 @@ class Engine:
         with self._asking(f"tag {reference.tagged} on {image_id}"):
             self._api.tag(image_id, reference.name, reference.tag)
 
+    def untag(self, reference: Reference) -> None:
+        """Takes one name from an image; with its last name the image goes. Raises EngineError."""
+        with self._asking(f"removal of the name {reference}"):
+            self._api.remove_image(_one_name(reference), noprune=False)
+
     def remove(self, image_id: str) -> None:
         """Removes an image that has no tags; raises EngineError, also where containers use it."""
         with self._asking(f"removal of {image_id}"):
             self._api.remove_image(image_id)
+
+
+def _one_name(reference: Reference) -> str:
+    """`name@digest` or `name:tag`: an Engine takes a name with both for the digest alone."""
+    if reference.digest:
+        return f"{reference.name}@{reference.digest}"
+    return reference.tagged
 
 
 def _from_cert_path(file: str) -> str | None:

@@ -92,6 +92,23 @@ def docker_config_login(host: str) -> Login:
     )
 
 
+def engine_login(host: str, username: str, password: str) -> str:
+    """The header X-Registry-Auth with which an Engine is told a login for this registry.
+
+    The given one, else that of the Docker config file; one that is empty where there is none
+    (https://docs.docker.com/reference/api/engine/version/v1.41/, Authentication). Raises SdkError.
+    """
+    login = Login(username, password) if username else docker_config_login(host)
+    fields = {
+        "username": login.username,
+        "password": login.password,
+        "identitytoken": login.identity_token,
+        "serveraddress": host,
+    }
+    there = {name: value for name, value in fields.items() if value}
+    return base64.urlsafe_b64encode(json.dumps(there).encode()).decode()
+
+
 def _problem(error: BaseException) -> str:
     """Why there is no login. The text may quote a secret: only what is known in it is safe."""
     helper = _HELPER.search(str(error))

@@ -89,3 +89,36 @@ def _take(told: Told, message: dict[str, Any]) -> None:
         told.errors.append(text.strip())
     told.ids += _LOADED_ID.findall(text)
     told.names += _LOADED.findall(text)
+
+
+@dataclass
+class Pulled:
+    """What the stream of a pull told.
+
+    `digest`: of what was pulled, '' where it was not told. `error`: the Engine's own words. `bytes`
+    of compressed layers that came, as far as the Engine tells: not of those whose transfer ended
+    before it spoke of them.
+    """
+
+    digest: str = ""
+    error: str = ""
+    sizes: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all layers that came."""
+        return sum(self.sizes.values())
+
+    def take(self, message: dict[str, Any]) -> None:
+        """Notes one message of the stream."""
+        detail = message.get("errorDetail") or {}
+        error = message.get("error") or (detail.get("message") if isinstance(detail, dict) else "")
+        status = str(message.get("status") or "")
+        self.error = self.error or str(error or "").strip()[:_MOST_TEXT]
+        if status.startswith("Digest: "):
+            self.digest = status[len("Digest: ") :].strip()
+        elif status == "Downloading":
+            progress = message.get("progressDetail") or {}
+            size = progress.get("total") or progress.get("current") or 0
+            layer = str(message.get("id", ""))
+            self.sizes[layer] = max(self.sizes.get(layer, 0), int(size))

@@ -1,0 +1,335 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""Pulling images: several at once, tried again where that helps, verified, and only then named.
+
+Whatever fails, every tag is what it was before, and no name stays that nobody asked for.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _holdings,
+    _pull_plan,
+    _pull_words,
+)
+from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
+from ansible_collections.fleet.images.plugins.module_utils._holdings import CONTAINERD, Holdings
+from ansible_collections.fleet.images.plugins.module_utils._pull_plan import Decision, Want
+from ansible_collections.fleet.images.plugins.module_utils._reference import Reference
+from ansible_collections.fleet.images.plugins.module_utils._registry import (
+    Registry,
+    RegistryError,
+    Unavailable,
+)
+from ansible_collections.fleet.images.plugins.module_utils._registry_auth import engine_login
+from ansible_collections.fleet.images.plugins.module_utils._registry_options import Options
+from ansible_collections.fleet.images.plugins.module_utils._retry import Retrier, Retryable
+from ansible_collections.fleet.images.plugins.module_utils._stream import Pulled
+
+# Seconds for the one question how long to wait; the Engine itself does not pass on the answer.
+_ASK = 10.0
+
+
+class PullError(Exception):
+    """An image that cannot be pulled; the message has the Engine's words and the next step."""
+
+
+@dataclass
+class Outcome:
+    """What became of one image. `bytes` that came, None where only the pull tells; seconds."""
+
+    decision: Decision
+    error: str = ""
+    digest: str = ""
+    identity: str = ""
+    bytes: int | None = 0
+    seconds: float = 0.0
+    attempts: int = 0
+    same: bool = False
+
+    @property
+    def done(self) -> bool:
+        """Whether something is, or would be, another than before."""
+        return not self.error and not self.same and self.decision.action != "none"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The entry of the module's `images`."""
+        reason = "the registry has the image that is there" if self.same else self.decision.reason
+        return {
+            "name": self.decision.want.name,
+            "id": self.identity,
+            "digest": self.digest,
+            "state": self.decision.state,
+            "action": "failed" if self.error else "pulled" if self.done else "none",
+            "reason": self.error or reason,
+            "bytes": self.bytes,
+            "seconds": round(self.seconds, 3),
+            "attempts": self.attempts,
+        }
+
+
+@dataclass
+class Puller:
+    """Pulls into one Engine. `always`: ask the registry what a tag names. `stall_timeout`: seconds.
+
+    `known`: the blob lists of a bastion's store, for the containerd store.
+    """
+
+    engine: Engine
+    username: str = ""
+    password: str = field(default="", repr=False)
+    always: bool = False
+    parallel: int = 3
+    retrier: Retrier = field(default_factory=Retrier)
+    stall_timeout: int = 600
+    known: Sequence[Mapping[str, Any]] = ()
+    _images: list[Mapping[str, Any]] = field(default_factory=list)
+    _before: Holdings | None = None
+    _logins: dict[str, str] = field(default_factory=dict)
+
+    def plan(self, wants: Sequence[Want], ask: bool) -> list[Outcome]:
+        """What is to be done for each; `ask`: learn every digest from the registry beforehand.
+
+        What the registry refuses to tell is a failed outcome. Changes nothing. Raises EngineError.
+        """
+        self._images = self.engine.listed()
+        platforms = {want.platform for want in wants}
+        holdings = {one: self._holdings(one) for one in sorted(platforms | {""})}
+        self._before = holdings[""]
+        found = [Outcome(_pull_plan.decide(w, self._images, holdings[w.platform])) for w in wants]
+        with ThreadPoolExecutor(max(1, self.parallel)) as pool:
+            list(pool.map(lambda one: self._ask(one, ask, holdings), found))
+        for one in found:
+            one.identity = one.decision.identity
+            one.digest = one.decision.want.digest
+            one.bytes = one.decision.bytes
+            one.error = one.error or (one.decision.reason if _failed(one) else "")
+        return found
+
+    @property
+    def tags(self) -> Mapping[str, str]:
+        """What every tag named when it was planned: full reference -> image ID."""
+        return self._before.tags if self._before else {}
+
+    def _holdings(self, platform: str) -> Holdings:
+        """What the Engine has for a platform, '' for its own, from as few calls as it allows."""
+        own = self.engine.facts.platform
+        if self.engine.facts.store == CONTAINERD and self.engine.tells_manifests:
+            return _holdings.read_containerd(platform or own, self._images, self.known)
+        found = self.engine.holdings(self.known)
+        if not platform:
+            return found
+        whole = {id_ for id_ in found.ids if self._platform_of(id_) == platform}
+        return replace(found, platform=platform, whole=frozenset(whole))
+
+    def _platform_of(self, id_: str) -> str:
+        return _holdings.inspected_platform(self.engine.inspect(id_))
+
+    def _ask(self, outcome: Outcome, every: bool, holdings: Mapping[str, Holdings]) -> None:
+        """Learns which digest the tag has now, where that decides or is to be foretold."""
+        decision = outcome.decision
+        want, action = decision.want, decision.action
+        foretell = every and action == "pull"
+        if want.locked is not None or not (foretell or (self.always and not want.digest)):
+            return
+        try:
+            login = self._login(want.source)
+            tried = self.retrier.call(
+                lambda: self._told(want, lambda: self.engine.digest(want.source, login))
+            )
+        except (PullError, Retryable) as error:
+            outcome.error = str(error)
+            return
+        outcome.attempts = tried.attempts
+        if not want.digest:
+            want = replace(want, digest=tried.value)
+            pinned = replace(want.source, tag=None, digest=tried.value)
+            outcome.decision = _pull_plan.decide(
+                replace(want, source=pinned), self._images, holdings[want.platform]
+            )
+
+    def run(self, outcomes: Sequence[Outcome]) -> None:
+        """Does what was decided; every image is tried, and what failed has its `error`."""
+        todo = [one for one in outcomes if one.decision.action == "pull" and not one.error]
+        with ThreadPoolExecutor(max(1, self.parallel)) as pool:
+            futures = {pool.submit(self._pull, one): one for one in todo}
+            for future in as_completed(futures):
+                future.result()
+                self._finish(futures[future])
+        for one in outcomes:
+            if one.decision.action == "tag" and not one.error:
+                self._finish(one)
+        self._look_again([one for one in outcomes if one.done])
+
+    def _pull(self, outcome: Outcome) -> None:
+        """Pulls one image, under the name of its source; notes the error where that fails."""
+        started, want = time.monotonic(), outcome.decision.want
+        try:
+            done = self.retrier.call(lambda: self._told(want, lambda: self._pull_once(want)))
+        except (PullError, Retryable) as error:
+            outcome.error = str(error)
+            outcome.attempts += getattr(error, "attempts", 1)
+        else:
+            outcome.digest = outcome.digest or done.value.digest
+            outcome.attempts += done.attempts
+            if want.locked is None:
+                outcome.bytes = done.value.bytes
+        outcome.seconds = time.monotonic() - started
+
+    def _pull_once(self, want: Want) -> Pulled:
+        pulled = Pulled()
+        login = self._login(want.source)
+        for message in self.engine.pull(want.source, login, self.stall_timeout, want.platform):
+            pulled.take(message)
+        if pulled.error:
+            raise EngineError(pulled.error)
+        return pulled
+
+    def _told(self, want: Want, ask: Callable[[], Any]) -> Any:
+        """The answer; raises Retryable where another try may help, else PullError."""
+        try:
+            return ask()
+        except EngineError as error:
+            registry = want.source.registry
+            step = _pull_words.next_step(error.words, registry)
+            text = f"{want.name}: wanted from {registry}, the Engine said: {error.words}; {step}"
+            if not error.lost and not _pull_words.is_passing(error.words):
+                raise PullError(text) from error
+            raise Retryable(text, after=self._wait(want, error.words)) from error
+
+    def _wait(self, want: Want, words: str) -> float | None:
+        """What a registry with too many requests asks to wait: Engines keep that to themselves."""
+        if not _pull_words.is_limited(words):
+            return None
+        told = _pull_words.told_wait(words)
+        if told is not None:
+            return told
+        options = Options(self.username or None, self.password or None, stall_timeout=_ASK)
+        try:
+            with Registry(options, Retrier(retries=0)) as registry:
+                registry.resolve(want.source)
+        except Unavailable as error:
+            return error.after
+        except RegistryError:
+            return None
+        return None
+
+    def _login(self, reference: Reference) -> str:
+        registry = reference.registry
+        if registry not in self._logins:
+            self._logins[registry] = engine_login(registry, self.username, self.password)
+        return self._logins[registry]
+
+    def _finish(self, outcome: Outcome) -> None:
+        """Verifies what was pulled, gives it its name, and takes away the name it came under."""
+        want = outcome.decision.want
+        try:
+            if not outcome.error:
+                outcome.error = self._verify(outcome)
+            if not outcome.error and want.destination.tag:
+                named = want.source.tag and want.source.tagged == want.here
+                if not named:
+                    self.engine.tag(outcome.identity, want.destination)
+            if outcome.decision.action == "pull":
+                self._drop(outcome)
+        except EngineError as error:
+            outcome.error = outcome.error or f"{want.name}: {error}"
+
+    def _verify(self, outcome: Outcome) -> str:
+        """What is wrong with what is there now; '' for nothing. Notes the image's ID."""
+        decision = outcome.decision
+        want = decision.want
+        if decision.action == "tag":
+            return ""
+        found = self.engine.inspect(str(want.source)) or {}
+        identity = str(found.get("Id", ""))
+        if not identity:
+            return f"{want.name}: pulled, but the Engine does not have {want.source}; run it again"
+        before = self.tags.get(want.here)
+        # Nobody could tell beforehand: a classic store knows digests of what it pulled itself only.
+        outcome.same = before == identity and decision.state == "stale" and not want.platform
+        outcome.identity = identity
+        if want.locked is None:
+            return ""
+        if identity != decision.identity:
+            return f"{want.name}: wanted {decision.identity} after the pull, found {identity}"
+        there = (found.get("RootFS") or {}).get("Layers") or []
+        if list(want.locked.on(self.engine.facts.platform).diff_ids) != there:
+            return f"{want.name}: the layers of {identity} are not those of the lock"
+        return ""
+
+    def _drop(self, outcome: Outcome) -> None:
+        """Takes away the name that an image was pulled under, where nobody asked for it."""
+        want = outcome.decision.want
+        name = str(want.source)
+        if name == want.here or name in _names(self._images):
+            return
+        kept = want.source.digest and _pull_plan.keeps_digest(want, self.engine.facts.store)
+        if outcome.error:
+            # By the list: an Engine finds an image by a digest under whatever name.
+            if name in _names(self.engine.listed()):
+                self.engine.untag(want.source)
+        elif not kept:
+            self.engine.untag(want.source)
+
+    def _look_again(self, outcomes: Sequence[Outcome]) -> None:
+        """Compares, in one call, what every name stands for now with what was wanted."""
+        if not outcomes:
+            return
+        try:
+            self._images = self.engine.listed()
+            whole, tags = self._whole()
+        except EngineError as error:
+            for one in outcomes:
+                one.error = f"{one.decision.want.name}: not verified, {error}"
+            return
+        for one in outcomes:
+            here = one.decision.want.here
+            found = tags.get(here) or _pull_plan.digests(self._images).get(here)
+            if found != one.identity:
+                one.error = f"{here}: wanted {one.identity}, the Engine has {found} after the pull"
+            elif one.decision.want.locked and whole is not None and found not in whole:
+                one.error = f"{here}: {found} is there, but not whole; run it again"
+
+    def _whole(self) -> tuple[frozenset[str] | None, Mapping[str, str]]:
+        """IDs of whole images, None where a look at each would be needed; and all tags."""
+        platform = self.engine.facts.platform
+        if self.engine.facts.store == CONTAINERD and self.engine.tells_manifests:
+            found = _holdings.read_containerd(platform, self._images, ())
+            return found.whole, found.tags
+        return None, _holdings.read_classic(platform, self._images, ()).tags
+
+
+def _names(images: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Every name that the Engine lists, with tag or with digest."""
+    tags = _holdings.read_classic("", images, ()).tags
+    return {*tags, *_pull_plan.digests(images)}
+
+
+def _failed(outcome: Outcome) -> bool:
+    return outcome.decision.action == "failed"
+
+
+def report(outcomes: Sequence[Outcome], before: Mapping[str, str]) -> dict[str, Any]:
+    """The module's result and its `errors`. `before`: tag -> image ID."""
+    done = [one for one in outcomes if one.done]
+    sizes = [one.bytes for one in done]
+    lines = [(one.decision.want.here, one.identity or one.digest or "new") for one in done]
+    return {
+        "changed": bool(done),
+        "images": [one.as_dict() for one in outcomes],
+        "bytes": None if None in sizes else sum(size or 0 for size in sizes),
+        "errors": [one.error for one in outcomes if one.error],
+        "diff": {
+            "before": "".join(f"{tag}: {before[tag]}\n" for tag, _id in lines if tag in before),
+            "after": "".join(f"{tag}: {id_}\n" for tag, id_ in lines),
+        },
+    }

@@ -1,0 +1,167 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""A way for a host to a port of another one: reverse SSH forwarding, as long as a task lasts.
+
+Both ends are SSH connections from the controller, with processes of their own beside those of
+Ansible: one brings the port of the relay's host to a socket here, the other offers the socket on
+the loopback interface of the task's host. Each runs `cat` on the far side, which ends with its
+input, so that no tunnel outlives this process, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.action import ActionBase
+
+from ansible_collections.fleet.images.plugins.plugin_utils._connections import connection_to
+
+Vars = dict[str, Any]
+
+# Seconds for a connection to come up, its jump hosts included.
+PATIENCE = 60.0
+_ALLOCATED = re.compile(r"Allocated port (\d+) for remote forward")
+_READY = "fleet-images-tunnel-is-open"
+# Tries to connect: an sshd with many connections at once turns some away (MaxStartups).
+_TRIES = 3
+_OTHER_WAY = "let airgap_transport be bundle or network, or bring the images with the role airgap"
+
+
+class TunnelError(Exception):
+    """There is no tunnel; the message says between which hosts, why, and the other way."""
+
+
+@contextlib.contextmanager
+def opened(action: ActionBase, tunnel: Vars, task_vars: Vars) -> Iterator[str]:
+    """While the tunnel is open: the address on the task's host, `127.0.0.1:PORT`.
+
+    `tunnel`: `host` (an inventory name) and `port`, where the relay listens. Raises TunnelError.
+    """
+    try:
+        relay, port = str(tunnel["host"]), int(tunnel["port"])
+    except (KeyError, TypeError, ValueError):
+        raise TunnelError("tunnel: wanted a dict of host and port") from None
+    node = _ssh_words(action._connection, str(task_vars.get("inventory_hostname", "this host")))
+    other = connection_to(relay, action, task_vars)
+    with contextlib.ExitStack() as open_:
+        target = f"127.0.0.1:{port}"
+        if other.transport != "local":
+            # Sockets have short names: the temporary directory of a run may be deep.
+            place = open_.enter_context(tempfile.TemporaryDirectory(prefix="fi-", dir="/tmp"))
+            socket = str(Path(place) / "s")
+            words = [*_ssh_words(other, relay), "-L", f"{socket}:{target}"]
+            open_.enter_context(_ssh(words, other, f"to {relay}"))
+            target = socket
+        words = [*node, "-R", f"127.0.0.1:0:{target}"]
+        name = str(task_vars.get("inventory_hostname", "this host"))
+        told = open_.enter_context(_ssh(words, action._connection, f"to {name}"))
+        found = _ALLOCATED.search(told)
+        if not found:
+            raise TunnelError(f"{name}: sshd gave no port for the tunnel; {_OTHER_WAY}")
+        yield f"127.0.0.1:{found[1]}"
+
+
+def _ssh_words(connection: Any, name: str) -> list[str]:
+    """The ssh command for a host, as Ansible reaches it, but for shared connections."""
+    if connection.transport != "ssh":
+        raise TunnelError(
+            f"{name}: the connection plugin ssh is wanted for a tunnel, this host has"
+            f" {connection.transport}; {_OTHER_WAY}"
+        )
+    if connection.get_option("password"):
+        raise TunnelError(
+            f"{name}: a key is wanted for a tunnel, this host has a password; {_OTHER_WAY}"
+        )
+    own = ["ControlMaster=no", "ControlPath=none", "ExitOnForwardFailure=yes", "BatchMode=yes"]
+    own += ["ServerAliveInterval=15", "LogLevel=INFO", "RequestTTY=no"]
+    words = [str(connection.get_option("ssh_executable"))]
+    for option in own:
+        words += ["-o", option]
+    for option in ("ssh_args", "ssh_common_args", "ssh_extra_args"):
+        given = shlex.split(connection.get_option(option) or "")
+        words += [word for word in given if word != "-C"]  # Layers are compressed already.
+    for flag, option in (("-p", "port"), ("-l", "remote_user"), ("-i", "private_key_file")):
+        if connection.get_option(option):
+            words += [flag, str(connection.get_option(option))]
+    if connection.get_option("host_key_checking") is False:
+        words += ["-o", "StrictHostKeyChecking=no"]
+    return words
+
+
+@contextlib.contextmanager
+def _ssh(words: Sequence[str], connection: Any, what: str) -> Iterator[str]:
+    """While this ssh process runs: what it said until it was ready."""
+    process, told = _connected(words, str(connection.get_option("host")), what)
+    try:
+        yield told
+    finally:
+        _end(process)
+
+
+def _connected(words: Sequence[str], host: str, what: str) -> tuple[subprocess.Popen[bytes], str]:
+    told = ""
+    for attempt in range(_TRIES):
+        time.sleep(attempt)
+        command = [*words, host, f"echo {_READY}; exec cat"]
+        # It has to run on after this function.
+        process = subprocess.Popen(  # pylint: disable=consider-using-with
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        ready, told = _wait(process)
+        if ready:
+            return process, told
+        _end(process)
+        if "forwarding failed" in told or "prohibited" in told:
+            break
+    words_told = " ".join(told.split()) or "nothing within a minute"
+    raise TunnelError(
+        f"a tunnel {what}: wanted forwarding by ssh, ssh said: {words_told}; {_OTHER_WAY}"
+    )
+
+
+def _wait(process: subprocess.Popen[bytes]) -> tuple[bool, str]:
+    """Whether it is ready, and what it said on standard error until then."""
+    said: list[str] = []
+    ready = threading.Event()
+
+    def listen() -> None:
+        for line in process.stderr or ():
+            said.append(line.decode("utf-8", "replace"))
+
+    def look() -> None:
+        for line in process.stdout or ():
+            if line.decode("utf-8", "replace").strip() == _READY:
+                ready.set()
+
+    threads = [threading.Thread(target=work, daemon=True) for work in (listen, look)]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + PATIENCE
+    while not ready.wait(0.02) and process.poll() is None and time.monotonic() < deadline:
+        pass
+    if not ready.is_set():
+        threads[0].join(1)
+    return ready.is_set(), "".join(said)
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    with contextlib.suppress(OSError):
+        if process.stdin:
+            process.stdin.close()
+    process.terminate()
+    try:
+        process.wait(5)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
