@@ -65,6 +65,7 @@ class Outcome:
         reason = "the registry has the image that is there" if self.same else self.decision.reason
         return {
             "name": self.decision.want.name,
+            "destination": self.decision.want.here,
             "id": self.identity,
             "digest": self.digest,
             "state": self.decision.state,

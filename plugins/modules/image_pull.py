@@ -174,6 +174,7 @@ images:
   elements: dict
   contains:
     name: {description: The image as the list or the lock has it., type: str, returned: always}
+    destination: {description: The name that it gets on the host., type: str, returned: always}
     id: {description: "Its ID on this Engine, empty where only the pull tells.", type: str, returned: always}
     digest: {description: "Its digest in the registry, as far as it is known.", type: str, returned: always}
     state: {description: "Before the task: V(present), V(missing) or V(stale).", type: str, returned: always}
@@ -189,6 +190,7 @@ images:
     attempts: {description: "How many tries it took, 0 where none was needed.", type: int, returned: always}
   sample:
     - name: docker.io/library/nginx:1.27-alpine
+      destination: docker.io/library/nginx:1.27-alpine
       id: sha256:9f2bc0f7b1b4f1a2f5d1ad63f2bd4f58e3a0c1b0a4c5d6e7f8091a2b3c4d5e6f
       digest: sha256:1b2c3d4e5f60718293a4b5c6d7e8f9011b2c3d4e5f60718293a4b5c6d7e8f901
       state: missing

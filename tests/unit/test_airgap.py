@@ -62,6 +62,13 @@ LOAD = {
         {"name": WEB, "action": "loaded", "reason": "no tag"},
     ],
 }
+PULL = {
+    "changed": True,
+    "bytes": 1000,
+    "seconds": 2.5,
+    "images": [{"name": "x", "destination": WEB, "action": "pulled", "reason": "no tag"}],
+}
+REFUSED = {"failed": True, "msg": "no tunnel", "images": [], "tunnel_failed": True}
 UNREACHABLE = {"unreachable": True, "msg": "Failed to connect:\n  timed out"}
 SKIPPED = {"changed": False, "skipped": True, "skip_reason": "Conditional result was False"}
 
@@ -89,6 +96,8 @@ def test_a_host_that_got_what_it_lacked() -> None:
         "store": "containerd",
         "platform": AMD64,
         "source": "registry",
+        "transport": "bundle",
+        "fallback": "",
         "bundle": "thin",
         "present": 1,
         "loaded": 1,
@@ -98,6 +107,43 @@ def test_a_host_that_got_what_it_lacked() -> None:
         "seconds": 1.5,
         "images": [{**one, "source": "registry"} for one in LOAD["images"]],  # type: ignore[attr-defined]
     }
+
+
+def test_a_host_that_pulled_through_a_relay() -> None:
+    found = outcome("n1", steps(transport="network", pull=PULL, archive={}, load={}, path=""))
+    assert (found["done"], found["changed"], counts(found)) == (True, True, (1, 1, 0))
+    assert (found["transport"], found["bundle"], found["bytes_sent"]) == ("network", "", 1000)
+    assert found["seconds"] == 2.5
+    assert actions(found) == {APP: "none", WEB: "loaded"}
+
+
+@pytest.mark.parametrize("way", ["network", "tunnel"])
+@pytest.mark.parametrize(
+    "results",
+    [{"relay": {"failed": True, "msg": "no registry"}}, {"pull": REFUSED}, {"pull": UNREACHABLE}],
+)
+def test_a_relay_that_does_not_serve_is_the_reason(way: str, results: dict[str, Any]) -> None:
+    found = outcome("n1", steps(transport=way, archive={}, load={}, path="", **results))
+    assert (found["done"], found["transport"], counts(found)) == (False, way, (1, 0, 1))
+    told = next(iter(results.values()))
+    assert " ".join(told["msg"].split()) in found["reason"]
+
+
+def test_auto_tells_the_way_that_was_taken() -> None:
+    pulled = outcome("n1", steps(transport="auto", pull=PULL, archive={}, load={}, path=""))
+    assert (pulled["done"], pulled["transport"], pulled["fallback"]) == (True, "tunnel", "")
+    loaded = outcome("n1", steps(transport="auto", pull=REFUSED))
+    assert (loaded["done"], loaded["transport"], loaded["bundle"]) == (True, "bundle", "thin")
+    assert loaded["fallback"] == "no tunnel"
+    nothing = outcome("n1", steps(transport="auto", plan=NOTHING, archive={}, load={}, path=""))
+    assert (nothing["done"], nothing["transport"]) == (True, "")
+
+
+def test_a_relay_in_check_mode_is_taken_to_work() -> None:
+    without = {"archive": {}, "load": {}, "path": "", "check_mode": True}
+    for way, told in (("auto", "tunnel"), ("network", "network")):
+        found = outcome("n1", steps(transport=way, **without))
+        assert (found["done"], found["transport"], found["bytes_sent"]) == (True, told, 1000)
 
 
 def test_a_host_that_lacked_nothing() -> None:
