@@ -1,0 +1,202 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""What image_relay does: the tree of a lock, the process that serves it, and their removal."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _relay_process,
+    _relay_tree,
+)
+from ansible_collections.fleet.images.plugins.module_utils._layout import Layout
+from ansible_collections.fleet.images.plugins.module_utils._lock import Lock, LockedImage
+from ansible_collections.fleet.images.plugins.module_utils._relay_process import Running, Wanted
+from ansible_collections.fleet.images.plugins.module_utils._relay_tree import (
+    Difference,
+    RelayError,
+    Tree,
+)
+
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\Z")
+_OWN = (
+    _relay_process.CONFIG,
+    _relay_process.CERTIFICATE,
+    _relay_process.KEY,
+    _relay_process.HTPASSWD,
+    _relay_process.LOG,
+)
+
+Json = dict[str, Any]
+
+
+def directory_of(name: str, store: str | None, given: str | None) -> Path:
+    """The directory of a relay: the one given, else `.relay/<name>` in the store.
+
+    Raises RelayError for a name that is no file name.
+    """
+    if given:
+        return Path(os.path.abspath(given))
+    if not _NAME.match(name):
+        raise RelayError(
+            f"name {name!r}: wanted letters, digits, dots, dashes and underscores; choose another"
+        )
+    return Path(os.path.abspath(store or ".")) / ".relay" / name
+
+
+def started(store: str, lock: Lock, directory: Path, wanted: Wanted, dry_run: bool) -> Json:
+    """Serves the lock's images that the store has whole; the module's result.
+
+    An image that is not whole fails, and the others are served. Raises RelayError, OSError.
+    """
+    layout = Layout(os.path.abspath(store))
+    with layout.using():
+        good, reasons = _relay_tree.whole(layout, lock)
+        if reasons and not good:
+            raise RelayError("; ".join(reasons.values()))
+        tree = _relay_tree.tree_of(good.values())
+        with _alone(directory, make=not dry_run):
+            _check_owned(directory)
+            before = _relay_tree.served(directory)
+            difference = _relay_tree.look(layout, directory, tree)
+            if not dry_run:
+                _prepare(directory)
+                _relay_tree.apply(layout, directory, tree, difference)
+            running = _relay_process.start(directory, wanted, dry_run)
+    images = [_entry(image, tree, difference, reasons) for image in lock.values()]
+    return {
+        "changed": bool(difference) or running.changed,
+        "images": images,
+        "bytes": tree.bytes,
+        "address": wanted.address,
+        "port": running.port,
+        "pid": running.pid,
+        "url": _relay_process.url_of(wanted, running.port),
+        "ca": running.certificate if wanted.made else "",
+        "failed": bool(reasons),
+        "msg": "; ".join(reasons.values()) or f"{len(images)} images served, {tree.bytes} bytes",
+        "diff": _diff(before, _relay_tree.told(tree.links), running),
+    }
+
+
+def stopped(directory: Path, dry_run: bool) -> Json:
+    """Ends the relay and removes its directory; the module's result. Raises RelayError, OSError."""
+    if not directory.is_dir():
+        return {"changed": False, "msg": f"no relay in {directory}", "diff": _lines([], [])}
+    with _alone(directory, make=False):
+        _check_owned(directory)
+        before = _relay_tree.served(directory)
+        pid = _relay_process.pid_of(directory)
+        if not dry_run:
+            _relay_process.stop(directory)
+            _remove(directory)
+    running = ["the relay runs"] if pid else []
+    msg = f"the relay in {directory} is gone"
+    return {"changed": True, "msg": msg, "diff": _lines([*before, *running], [])}
+
+
+@contextlib.contextmanager
+def _alone(directory: Path, make: bool) -> Iterator[None]:
+    """One process at a time: a lock on the directory, which the one before may have removed."""
+    while True:
+        try:
+            if make:
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:
+            if make:
+                continue
+            yield
+            return
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            with contextlib.suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(directory)):
+                    yield
+                    return
+        finally:
+            os.close(descriptor)
+
+
+def _check_owned(directory: Path) -> None:
+    """Raises RelayError for a directory with something of somebody else in it."""
+    if not directory.is_dir() or _relay_process.is_marked(directory):
+        return
+    found = sorted(os.listdir(directory))
+    if found:
+        raise RelayError(
+            f"{directory}: wanted an empty directory or one of a relay, found {found[0]} and"
+            f" {len(found) - 1} more in it; choose another dir"
+        )
+
+
+def _prepare(directory: Path) -> None:
+    """Marks the directory as a relay's, before there is anything in it."""
+    directory.chmod(0o700)
+    if not _relay_process.is_marked(directory):
+        _relay_process.mark(directory, {})
+
+
+def _remove(directory: Path) -> None:
+    """Removes what a relay has, the mark last, and the directory; raises RelayError, OSError."""
+    if (directory / "docker").is_dir():
+        shutil.rmtree(directory / "docker")
+    for name in (*_OWN, *(f".{name}.tmp" for name in (*_OWN, _relay_process.NOTE))):
+        (directory / name).unlink(missing_ok=True)
+    left = sorted(set(os.listdir(directory)) - {_relay_process.NOTE})
+    if left:
+        raise RelayError(
+            f"{directory}: {left[0]} is not the relay's own and stays; the relay has ended, remove"
+            " the directory by hand"
+        )
+    (directory / _relay_process.NOTE).unlink(missing_ok=True)
+    directory.rmdir()
+    if directory.parent.name == ".relay":
+        with contextlib.suppress(OSError):
+            directory.parent.rmdir()
+
+
+def _entry(
+    image: LockedImage, tree: Tree, difference: Difference, reasons: Mapping[str, str]
+) -> Json:
+    """The result's entry of an image."""
+    first = min(image.platforms, default="")
+    blobs = image.all_blobs.values()
+    paths = {*_relay_tree.tree_of([image]).links, *_relay_tree.tree_of([image]).blobs}
+    action, reason = "none", "the relay serves it"
+    if image.name in reasons:
+        action, reason = "failed", reasons[image.name]
+    elif paths & difference.put:
+        action, reason = "served", "the relay did not serve it as the lock has it"
+    return {
+        "name": image.name,
+        "id": image.platforms[first].config.digest if first else "",
+        "digest": image.target.digest,
+        "repository": _relay_tree.repositories(image)[0][0],
+        "action": action,
+        "reason": reason,
+        "bytes": sum(blob.size for blob in blobs),
+    }
+
+
+def _diff(before: list[str], after: list[str], running: Running) -> dict[str, str]:
+    """What it serves; and whether it runs as wanted, without any detail of its configuration."""
+    state = [] if running.changed else ["the relay runs as wanted"]
+    return _lines([*before, *state], [*after, "the relay runs as wanted"])
+
+
+def _lines(before: list[str], after: list[str]) -> dict[str, str]:
+    return {
+        "before": "".join(f"{line}\n" for line in before),
+        "after": "".join(f"{line}\n" for line in after),
+    }

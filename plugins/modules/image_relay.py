@@ -1,0 +1,294 @@
+#!/usr/bin/python
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: image_relay
+short_description: Serve images of a store to other hosts, read-only
+version_added: 0.3.0
+author:
+  - The fleet.images authors (@fleet)
+description:
+  - Starts a CNCF Distribution registry on the bastion, the I(relay), which serves what the store has of a lock, and
+    nothing else. Hosts pull from it by digest, over an SSH tunnel or over the network.
+  - The relay's files are hard links to the blobs of the store. It is filled at once, takes no room of its own, and an
+    index of which the store has some platforms only keeps its digest.
+  - The registry of an image's name is left out, so V(registry.example.com/shop/web:1) is C(shop/web:1) of the relay.
+    With C(as) in the lock, it is there under that name as well. Where two images come to the same repository and tag,
+    both are there by digest only.
+  - An image that the store does not have whole does not hold up the others. The task fails when all others are served.
+  - Nothing can be pushed to the relay or deleted from it.
+  - The process does not come back by itself after the host was started anew. Run the task again.
+options:
+  state:
+    description:
+      - V(started) serves the lock. A relay that runs so already stays as it is.
+      - V(stopped) ends the process and removes its directory.
+    type: str
+    choices: [started, stopped]
+    default: started
+  name:
+    description:
+      - Name of the relay. Several may run side by side.
+    type: str
+    default: relay
+  store:
+    description:
+      - Directory of the store, as M(fleet.images.image_fetch) fills it.
+      - Required to start a relay, and to stop one without O(dir).
+    type: path
+  lock:
+    description:
+      - The lock's content, as M(fleet.images.image_fetch) returns it.
+      - Exactly one of O(lock) and O(lock_path) is wanted to start a relay.
+    type: dict
+  lock_path:
+    description:
+      - A lock file on the host.
+    type: path
+  images:
+    description:
+      - The images of the lock to serve, all by default.
+      - A string, or a dict of C(name), C(digest), C(platforms) and C(as), of which the name selects.
+    type: list
+    elements: raw
+  dir:
+    description:
+      - Directory of the relay, on the file system of the store. It is created with mode C(0700), and holds the tree of
+        links, the configuration, the id of the process and its log.
+      - Has to be empty at first.
+      - By default, C(.relay/<name>) in the store.
+    type: path
+  address:
+    description:
+      - The IP address or name of the host on which the relay listens. V(0.0.0.0) and V(::) stand for all.
+    type: str
+    default: 127.0.0.1
+  port:
+    description:
+      - The port on which it listens. V(0) takes one that is free, and keeps it while the relay runs.
+    type: int
+    default: 0
+  tls:
+    description:
+      - Whether to serve with TLS. Without O(certificate), a self-signed one is made on the controller, which is valid
+        for 30 days, and RV(ca) is what hosts have to trust.
+      - While a relay runs, its certificate stays until the last day, as long as it holds for the same names.
+    type: bool
+    default: false
+  names:
+    description:
+      - IP addresses and DNS names for which the certificate holds, besides O(address). These are the names under which
+        hosts reach the relay.
+      - Wanted for O(tls) without O(certificate) if O(address) stands for all addresses.
+    type: list
+    elements: str
+    default: []
+  certificate:
+    description:
+      - A certificate of your own, PEM, with the certificates of its authorities behind it. The relay serves with TLS.
+    type: str
+  private_key:
+    description:
+      - Its private key, PEM, without a password.
+    type: str
+  htpasswd:
+    description:
+      - Content of a file as C(htpasswd -B) makes it, with bcrypt hashes. The relay wants a login of these users then.
+    type: str
+  command:
+    description:
+      - The program, Distribution 2.8 or newer, by name or path.
+      - The first of C(docker-registry) and C(registry) on the path, in C(/usr/bin) and in C(/usr/local/bin) by default.
+    type: str
+  start_timeout:
+    description:
+      - Seconds to wait until the relay answers.
+    type: int
+    default: 15
+extends_documentation_fragment:
+  - fleet.images.attributes
+attributes:
+  check_mode:
+    support: full
+    details: A relay that does not run yet has no port and no certificate, unless they are given.
+  diff_mode:
+    support: full
+    description: Shows what the relay serves, and whether it runs as wanted.
+  idempotent:
+    support: full
+  platform:
+    support: full
+    platforms: linux
+requirements:
+  - Python >= 3.9
+  - CNCF Distribution, which is the package C(docker-registry) of Debian and Ubuntu
+notes:
+  - Needs neither a Docker Engine nor the Docker SDK for Python.
+  - Blobs that O(store) no longer has take room until the relay is told a lock without them.
+seealso:
+  - module: fleet.images.image_fetch
+  - module: fleet.images.image_pull
+"""
+
+EXAMPLES = r"""
+- name: Fetch an image on the bastion
+  fleet.images.image_fetch:
+    images:
+      - docker.io/library/postgres:16-alpine
+    store: /var/lib/fleet-images/store
+  register: fetched
+
+- name: Serve it on the bastion's loopback, for hosts that come through an SSH tunnel
+  fleet.images.image_relay:
+    store: /var/lib/fleet-images/store
+    lock: "{{ fetched.lock }}"
+  register: relay
+
+- name: Serve it on the network
+  fleet.images.image_relay:
+    name: site
+    store: /var/lib/fleet-images/store
+    lock: "{{ fetched.lock }}"
+    address: 0.0.0.0
+    port: 5443
+    tls: true
+    names: ["{{ inventory_hostname }}"]
+  register: site_relay
+
+- name: End both
+  fleet.images.image_relay:
+    name: "{{ item }}"
+    store: /var/lib/fleet-images/store
+    state: stopped
+  loop: [relay, site]
+"""
+
+RETURN = r"""
+url:
+  description: Where the relay is reached.
+  returned: when O(state=started)
+  type: str
+  sample: http://127.0.0.1:40123
+address:
+  description: The address on which it listens.
+  returned: when O(state=started)
+  type: str
+port:
+  description: The port on which it listens. V(0) in check mode if it is not chosen yet.
+  returned: when O(state=started)
+  type: int
+pid:
+  description: The id of its process. V(0) in check mode if it is to be started.
+  returned: when O(state=started)
+  type: int
+ca:
+  description: The certificate that hosts have to trust, PEM. Empty unless one was made, see O(tls).
+  returned: when O(state=started)
+  type: str
+bytes:
+  description: Bytes of all blobs that it serves, each counted once.
+  returned: when O(state=started)
+  type: int
+images:
+  description: One entry per image of the lock.
+  returned: when O(state=started)
+  type: list
+  elements: dict
+  contains:
+    name: {description: The image's name in the lock., type: str, returned: always}
+    id: {description: "Digest of its config, of the first platform in alphabetical order.", type: str, returned: always}
+    digest: {description: Digest of its index or manifest., type: str, returned: always}
+    repository: {description: Its repository in the relay., type: str, returned: always}
+    action: {description: "V(none), V(served) or V(failed).", type: str, returned: always}
+    reason: {description: Why., type: str, returned: always}
+    bytes: {description: "Bytes of its blobs, shared ones included.", type: int, returned: always}
+"""
+
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _lock,
+    _lockfile,
+    _reference,
+    _relay,
+)
+from ansible_collections.fleet.images.plugins.module_utils._relay_process import Wanted
+from ansible_collections.fleet.images.plugins.module_utils._relay_tree import RelayError
+
+ARGUMENTS = {
+    "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
+    "name": {"type": "str", "default": "relay"},
+    "store": {"type": "path"},
+    "lock": {"type": "dict"},
+    "lock_path": {"type": "path"},
+    "images": {"type": "list", "elements": "raw"},
+    "dir": {"type": "path"},
+    "address": {"type": "str", "default": "127.0.0.1"},
+    "port": {"type": "int", "default": 0},
+    "tls": {"type": "bool", "default": False},
+    "names": {"type": "list", "elements": "str", "default": []},
+    "certificate": {"type": "str"},
+    "private_key": {"type": "str", "no_log": True},
+    "htpasswd": {"type": "str", "no_log": True},
+    "command": {"type": "str"},
+    "start_timeout": {"type": "int", "default": 15},
+}
+
+
+def run(params: dict[str, Any], dry_run: bool) -> dict[str, Any]:
+    """The module's result; raises RelayError, LockError, InvalidReference, OSError."""
+    directory = _relay.directory_of(params["name"], params["store"], params["dir"])
+    if params["state"] == "stopped":
+        return _relay.stopped(directory, dry_run)
+    wanted = Wanted(
+        address=params["address"],
+        port=params["port"],
+        command=params["command"] or "",
+        certificate=params["certificate"] or "",
+        private_key=params["private_key"] or "",
+        htpasswd=params["htpasswd"] or "",
+        # The action says so of a pair that it made, and only of such a one.
+        made=params["tls"],
+        names=tuple(params["names"]),
+        timeout=params["start_timeout"],
+    )
+    return _relay.started(params["store"], _lockfile.chosen(params), directory, wanted, dry_run)
+
+
+def main() -> None:
+    """Runs the module."""
+    module = AnsibleModule(
+        argument_spec=ARGUMENTS,
+        required_if=[
+            ("state", "started", ("store",)),
+            ("state", "started", ("lock", "lock_path"), True),
+            ("state", "stopped", ("store", "dir"), True),
+        ],
+        required_together=[("certificate", "private_key")],
+        mutually_exclusive=[("lock", "lock_path")],
+        supports_check_mode=True,
+    )
+    try:
+        result = run(module.params, module.check_mode)
+    except (RelayError, _lock.LockError, _reference.InvalidReference) as error:
+        module.fail_json(msg=str(error))
+    except OSError as error:
+        module.fail_json(
+            msg=f"the relay {module.params['name']} cannot use a file ({error}); check the owner and"
+            " the space of its directory and of the store"
+        )
+    if not module._diff:
+        del result["diff"]
+    if result.pop("failed", False):
+        module.fail_json(**result)
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
