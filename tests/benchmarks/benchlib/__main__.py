@@ -9,6 +9,7 @@ import argparse
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from pathlib import Path
 from statistics import median_low
 
 from . import contenders, image, many, peer
-from .contenders import OURS, PEER, ROOT, SETTINGS, Contender
+from .contenders import OURS, PEER, RELAY, ROOT, SETTINGS, Contender
 from .image import REPOSITORY, Heavy
 from .measure import Took, run
 from .page import Facts, page
@@ -40,7 +41,7 @@ def main() -> int:
     CACHE.mkdir(parents=True, exist_ok=True)
     stage = Stage(options.fleet)
     heavy, measured = _side_by_side(stage, CACHE / "side")
-    verdicts = judge(measured[OURS], measured[PEER], heavy.compressed, heavy.missing)
+    verdicts = judge(measured[RELAY], measured[PEER], heavy.compressed, heavy.missing)
     scale = _scale(options.hosts)
     PAGE.write_text(page(_facts(stage), heavy, measured, verdicts, scale), encoding="utf-8")
     _say(f"written: {PAGE.relative_to(ROOT)}")
@@ -62,6 +63,7 @@ def _side_by_side(stage: Stage, work: Path) -> tuple[Heavy, dict[str, dict[str, 
     heavy = image.push(stage.registry_address)
     collections, tree = peer.collections(CACHE), peer.needs(CACHE)
     ways = [
+        (contenders.relay(stage, work), CASES),
         (contenders.ours(stage, work), CASES),
         (contenders.peer(stage, work, collections, tree), PEER_CASES),
         (contenders.plain(stage, work), PLAIN_CASES),
@@ -79,9 +81,9 @@ def _measure(
     for case, versions in cases.items():
         took, sent = [], None
         for tag in versions:
-            place = work / way.name.split(",")[0].replace(" ", "-") / f"{case}-{tag}"
+            place = work / re.sub(r"[^a-z.]+", "-", way.name) / f"{case}-{tag}"
             took.append(run(stage, way, f"{REGISTRY}/{REPOSITORY}:{tag}", place))
-            sent = _sent(work / "report.json") if way.name == OURS else None
+            sent = _sent(work / "report.json") if way.name in (OURS, RELAY) else None
             _say(f"{way.name}, {case}: {took[-1].seconds:.1f} s")
         measured[case] = _case(took, sent)
     for archive in work.glob("*.tar"):

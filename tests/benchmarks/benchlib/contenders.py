@@ -14,7 +14,8 @@ from .stage import BASTION, NODES, PYTHON, WORK, Stage
 
 HERE = Path(__file__).resolve().parent.parent
 ROOT = HERE.parents[1]
-OURS, PEER, PLAIN = "fleet.images", "community.docker", "docker save, scp, docker load"
+OURS, RELAY = "fleet.images", "fleet.images, airgap_transport: network"
+PEER, PLAIN = "community.docker", "docker save, scp, docker load"
 # The same for both collections.
 SETTINGS = {
     "ANSIBLE_FORKS": "10",
@@ -61,6 +62,12 @@ def ours(stage: Stage, work: Path) -> Contender:
     return Contender(OURS, words, ROOT / ".venv" / "collections")
 
 
+def relay(stage: Stage, work: Path) -> Contender:
+    """The same playbook; nodes pull from a relay on the bastion."""
+    words = _playbook("fleet.images.airgap", stage, work, airgap_transport="network")
+    return Contender(RELAY, words, ROOT / ".venv" / "collections")
+
+
 def peer(stage: Stage, work: Path, collections: Path, tree: Path) -> Contender:
     """The same with the modules of community.docker, as its users do it."""
     playbook = str(HERE / "community_docker.playbook")
@@ -74,15 +81,15 @@ def plain(stage: Stage, work: Path) -> Contender:
     return Contender(PLAIN, [script, config, BASTION, " ".join(NODES), WORK, archive])
 
 
-def _playbook(playbook: str, stage: Stage, work: Path) -> list[str]:
-    inventory = work / "inventory.json"
-    inventory.write_text(json.dumps(_inventory(work), indent=2))
+def _playbook(playbook: str, stage: Stage, work: Path, **variables: str) -> list[str]:
+    inventory = work / f"inventory{''.join(variables.values())}.json"
+    inventory.write_text(json.dumps(_inventory(work, variables), indent=2))
     command = [str(Path(sys.executable).with_name("ansible-playbook")), playbook]
     command += ["-i", str(stage.state / "inventory.yml"), "-i", str(inventory)]
     return [*command, "-e", "fleet_nodes=targets", "-e"]
 
 
-def _inventory(work: Path) -> dict[str, Any]:
+def _inventory(work: Path, more: Mapping[str, str]) -> dict[str, Any]:
     """The hosts that take part, beside the fleet's own inventory."""
     variables = {
         "ansible_python_interpreter": PYTHON,
@@ -91,6 +98,7 @@ def _inventory(work: Path) -> dict[str, Any]:
         "airgap_report_path": str(work / "report.json"),
         "bench_dir": WORK,
         "bench_archive": str(work / "peer.tar"),
+        **more,
     }
     groups = {"bastions": [BASTION], "targets": list(NODES)}
     children = {

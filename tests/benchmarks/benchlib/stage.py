@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import tempfile
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -47,7 +48,10 @@ class Stage:
         self.registry_address = f"{self.fleet.address(HOSTS[0])}:5000"
 
     def prepare(self) -> None:
-        """The bastion reaches the registry, as a bastion does, and its Engine speaks HTTP to it."""
+        """The bastion reaches the registry, as a bastion does, and its Engine speaks HTTP to it.
+
+        It has the program of the package docker-registry, for the relay.
+        """
         container = self._container(BASTION)
         network = self.fleet.network(UPSTREAM)
         address = f"10.{self.fleet.octet}.0.{_BASTION_OCTET}"
@@ -57,6 +61,10 @@ class Stage:
         daemon["insecure-registries"] = [REGISTRY]
         self.put(BASTION, {"etc/docker/daemon.json": json.dumps(daemon).encode()}, "/")
         self.inside(BASTION, "pkill", "-HUP", "-x", "dockerd")
+        with tempfile.TemporaryDirectory() as place:
+            program, there = f"{place}/docker-registry", "/usr/bin/docker-registry"
+            self.engine.docker("cp", f"{self.fleet.container(HOSTS[0])}:{there}", program)
+            self.engine.docker("cp", program, f"{container}:{there}")
 
     def empty(self, tree: Path | None) -> None:
         """Every host as it was when it was made; `tree` is put into the hosts' Python path."""
