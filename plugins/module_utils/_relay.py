@@ -30,7 +30,7 @@ from ansible_collections.fleet.images.plugins.module_utils._relay_tree import (
     Tree,
 )
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\Z")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _OWN = (
     _relay_config.CONFIG,
     _relay_config.CERTIFICATE,
