@@ -12,7 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 
-from ansible_collections.fleet.images.plugins.module_utils._relay_process import names_of
+from ansible_collections.fleet.images.plugins.module_utils._relay_config import names_of
 from ansible_collections.fleet.images.plugins.plugin_utils._authority import make_pair
 
 Result = dict[str, Any]

@@ -16,25 +16,27 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils import (
+    _relay_config,
     _relay_process,
     _relay_tree,
 )
 from ansible_collections.fleet.images.plugins.module_utils._layout import Layout
 from ansible_collections.fleet.images.plugins.module_utils._lock import Lock, LockedImage
-from ansible_collections.fleet.images.plugins.module_utils._relay_process import Running, Wanted
+from ansible_collections.fleet.images.plugins.module_utils._relay_config import Wanted
+from ansible_collections.fleet.images.plugins.module_utils._relay_process import Running
 from ansible_collections.fleet.images.plugins.module_utils._relay_tree import (
     Difference,
     RelayError,
     Tree,
 )
 
-_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,63}\Z")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}\Z")
 _OWN = (
-    _relay_process.CONFIG,
-    _relay_process.CERTIFICATE,
-    _relay_process.KEY,
-    _relay_process.HTPASSWD,
-    _relay_process.LOG,
+    _relay_config.CONFIG,
+    _relay_config.CERTIFICATE,
+    _relay_config.KEY,
+    _relay_config.HTPASSWD,
+    _relay_config.LOG,
 )
 
 Json = dict[str, Any]
@@ -69,10 +71,11 @@ def started(store: str, lock: Lock, directory: Path, wanted: Wanted, dry_run: bo
             _check_owned(directory)
             before = _relay_tree.served(directory)
             difference = _relay_tree.look(layout, directory, tree)
+            running = _relay_process.start(directory, wanted, dry_run=True)
             if not dry_run:
                 _prepare(directory)
                 _relay_tree.apply(layout, directory, tree, difference)
-            running = _relay_process.start(directory, wanted, dry_run)
+                running = _start(directory, wanted, changed=bool(difference))
     images = [_entry(image, tree, difference, reasons) for image in lock.values()]
     return {
         "changed": bool(difference) or running.changed,
@@ -81,7 +84,7 @@ def started(store: str, lock: Lock, directory: Path, wanted: Wanted, dry_run: bo
         "address": wanted.address,
         "port": running.port,
         "pid": running.pid,
-        "url": _relay_process.url_of(wanted, running.port),
+        "url": _relay_config.url_of(wanted, running.port),
         "ca": running.certificate if wanted.made else "",
         "failed": bool(reasons),
         "msg": "; ".join(reasons.values()) or f"{len(images)} images served, {tree.bytes} bytes",
@@ -103,6 +106,14 @@ def stopped(directory: Path, dry_run: bool) -> Json:
     running = ["the relay runs"] if pid else []
     msg = f"the relay in {directory} is gone"
     return {"changed": True, "msg": msg, "diff": _lines([*before, *running], [])}
+
+
+def _start(directory: Path, wanted: Wanted, changed: bool) -> Running:
+    try:
+        return _relay_process.start(directory, wanted, dry_run=False)
+    except RelayError as error:
+        error.changed = changed
+        raise
 
 
 @contextlib.contextmanager
@@ -130,7 +141,7 @@ def _alone(directory: Path, make: bool) -> Iterator[None]:
 
 def _check_owned(directory: Path) -> None:
     """Raises RelayError for a directory with something of somebody else in it."""
-    if not directory.is_dir() or _relay_process.is_marked(directory):
+    if not directory.is_dir() or _relay_config.is_marked(directory):
         return
     found = sorted(os.listdir(directory))
     if found:
@@ -143,23 +154,23 @@ def _check_owned(directory: Path) -> None:
 def _prepare(directory: Path) -> None:
     """Marks the directory as a relay's, before there is anything in it."""
     directory.chmod(0o700)
-    if not _relay_process.is_marked(directory):
-        _relay_process.mark(directory, {})
+    if not _relay_config.is_marked(directory):
+        _relay_config.mark(directory, {})
 
 
 def _remove(directory: Path) -> None:
     """Removes what a relay has, the mark last, and the directory; raises RelayError, OSError."""
     if (directory / "docker").is_dir():
         shutil.rmtree(directory / "docker")
-    for name in (*_OWN, *(f".{name}.tmp" for name in (*_OWN, _relay_process.NOTE))):
+    for name in (*_OWN, *(f".{name}.tmp" for name in (*_OWN, _relay_config.NOTE))):
         (directory / name).unlink(missing_ok=True)
-    left = sorted(set(os.listdir(directory)) - {_relay_process.NOTE})
+    left = sorted(set(os.listdir(directory)) - {_relay_config.NOTE})
     if left:
         raise RelayError(
             f"{directory}: {left[0]} is not the relay's own and stays; the relay has ended, remove"
             " the directory by hand"
         )
-    (directory / _relay_process.NOTE).unlink(missing_ok=True)
+    (directory / _relay_config.NOTE).unlink(missing_ok=True)
     directory.rmdir()
     if directory.parent.name == ".relay":
         with contextlib.suppress(OSError):

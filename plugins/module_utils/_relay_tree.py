@@ -30,7 +30,12 @@ _BESIDE = ".beside.tmp"
 
 
 class RelayError(Exception):
-    """The relay cannot be as it is wanted; the message says what is there, and the next step."""
+    """The relay cannot be as it is wanted; the message says what is there, and the next step.
+
+    `changed`: whether something was done before.
+    """
+
+    changed = False
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ from ansible_collections.fleet.images.plugins.module_utils import (
     _reference,
     _relay,
 )
-from ansible_collections.fleet.images.plugins.module_utils._relay_process import Wanted
+from ansible_collections.fleet.images.plugins.module_utils._relay_config import Wanted
 from ansible_collections.fleet.images.plugins.module_utils._relay_tree import RelayError
 
 ARGUMENTS = {
@@ -276,7 +276,9 @@ def main() -> None:
     )
     try:
         result = run(module.params, module.check_mode)
-    except (RelayError, _lock.LockError, _reference.InvalidReference) as error:
+    except RelayError as error:
+        module.fail_json(msg=str(error), changed=error.changed)
+    except (_lock.LockError, _reference.InvalidReference) as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(
