@@ -104,8 +104,14 @@ class Puller:
         self._images = self.engine.listed()
         platforms = {want.platform for want in wants}
         holdings = {one: self._holdings(one) for one in sorted(platforms | {""})}
-        self._before = holdings[""]
         found = [Outcome(_pull_plan.decide(w, self._images, holdings[w.platform])) for w in wants]
+        if any(one.decision.action == "pull" and one.decision.want.locked for one in found):
+            # Which layers are lacking is a question of its own on a classic store.
+            holdings[""] = self.engine.holdings(self.known)
+            found = [
+                Outcome(_pull_plan.decide(w, self._images, holdings[w.platform])) for w in wants
+            ]
+        self._before = holdings[""]
         with ThreadPoolExecutor(max(1, self.parallel)) as pool:
             list(pool.map(lambda one: self._ask(one, ask, holdings), found))
         for one in found:
@@ -125,6 +131,9 @@ class Puller:
         own = self.engine.facts.platform
         if self.engine.facts.store == CONTAINERD and self.engine.tells_manifests:
             return _holdings.read_containerd(platform or own, self._images, self.known)
+        if self.engine.facts.store != CONTAINERD and not platform:
+            # What is there shows by its ID.
+            return _holdings.read_classic(own, self._images, ())
         found = self.engine.holdings(self.known)
         if not platform:
             return found

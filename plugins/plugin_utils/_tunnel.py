@@ -20,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -52,22 +53,43 @@ def opened(action: ActionBase, tunnel: Vars, task_vars: Vars) -> Iterator[str]:
         relay, port = str(tunnel["host"]), int(tunnel["port"])
     except (KeyError, TypeError, ValueError):
         raise TunnelError("tunnel: wanted a dict of host and port") from None
-    node = _ssh_words(action._connection, str(task_vars.get("inventory_hostname", "this host")))
+    name = str(task_vars.get("inventory_hostname", "this host"))
+    node = _ssh_words(action._connection, name)
     other = connection_to(relay, action, task_vars)
     with contextlib.ExitStack() as open_:
-        target = f"127.0.0.1:{port}"
+        target, jobs = f"127.0.0.1:{port}", []
         if other.transport != "local":
             # Sockets have short names: the temporary directory of a run may be deep.
             place = open_.enter_context(tempfile.TemporaryDirectory(prefix="fi-", dir="/tmp"))
             socket = str(Path(place) / "s")
             words = [*_ssh_words(other, relay), "-L", f"{socket}:{target}"]
-            open_.enter_context(_ssh(words, other, f"to {relay}"))
-            target = socket
-        words = [*node, "-R", f"127.0.0.1:0:{target}"]
-        name = str(task_vars.get("inventory_hostname", "this host"))
-        told = open_.enter_context(_ssh(words, action._connection, f"to {name}"))
-        found = _ALLOCATED.search(told)
+            jobs, target = [(words, other, relay)], socket
+        jobs.append(([*node, "-R", f"127.0.0.1:0:{target}"], action._connection, name))
+        found = _ALLOCATED.search(_connected_all(jobs, open_)[-1])
         yield f"127.0.0.1:{found[1] if found else 0}"
+
+
+def _connected_all(
+    jobs: Sequence[tuple[Sequence[str], Any, str]], open_: contextlib.ExitStack
+) -> list[str]:
+    """What each ssh said, all connected at once; they end with `open_`. Raises TunnelError."""
+    told, failures = [], []
+    with ThreadPoolExecutor(len(jobs)) as pool:
+        futures = [
+            pool.submit(_connected, words, str(connection.get_option("host")), f"to {name}")
+            for words, connection, name in jobs
+        ]
+    for future in futures:
+        try:
+            process, said = future.result()
+        except TunnelError as error:
+            failures.append(error)
+        else:
+            open_.callback(_end, process)
+            told.append(said)
+    if failures:
+        raise failures[0]
+    return told
 
 
 def _ssh_words(connection: Any, name: str) -> list[str]:
@@ -95,16 +117,6 @@ def _ssh_words(connection: Any, name: str) -> list[str]:
     if connection.get_option("host_key_checking") is False:
         words += ["-o", "StrictHostKeyChecking=no"]
     return words
-
-
-@contextlib.contextmanager
-def _ssh(words: Sequence[str], connection: Any, what: str) -> Iterator[str]:
-    """While this ssh process runs: what it said until it was ready."""
-    process, told = _connected(words, str(connection.get_option("host")), what)
-    try:
-        yield told
-    finally:
-        _end(process)
 
 
 def _connected(words: Sequence[str], host: str, what: str) -> tuple[subprocess.Popen[bytes], str]:

@@ -18,11 +18,11 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median_low
 
-from . import contenders, image, many, peer
+from . import contenders, image, many, peer, pulls
 from .contenders import OURS, PEER, RELAY, ROOT, SETTINGS, Contender
 from .image import REPOSITORY, Heavy
 from .measure import Took, run
-from .page import Facts, page
+from .page import Facts, page, told
 from .stage import REGISTRY, Stage
 from .targets import Case, Verdict, judge
 
@@ -42,10 +42,11 @@ def main() -> int:
     stage = Stage(options.fleet)
     heavy, measured = _side_by_side(stage, CACHE / "side")
     verdicts = judge(measured[RELAY], measured[PEER], heavy.compressed, heavy.missing)
-    scale = _scale(options.hosts)
-    PAGE.write_text(page(_facts(stage), heavy, measured, verdicts, scale), encoding="utf-8")
+    pulled = pulls.measure(stage, CACHE / "pulls", peer.collections(CACHE), peer.needs(CACHE))
+    rest = pulls.section(pulled, told(pulls.judge(pulled))) + _scale(options.hosts)
+    PAGE.write_text(page(_facts(stage), heavy, measured, verdicts, rest), encoding="utf-8")
     _say(f"written: {PAGE.relative_to(ROOT)}")
-    return _tell(verdicts)
+    return _tell([*verdicts, *pulls.judge(pulled)])
 
 
 def _options() -> argparse.Namespace:

@@ -45,7 +45,7 @@ def page(
         tables="\n".join(_tables(measured)),
         own=_bytes(own_bytes(weightless)),
         moved=_bytes(image_bytes(ours["update"], weightless)),
-        verdicts=_verdicts(verdicts),
+        verdicts=told(verdicts),
     )
     return text + scale
 
@@ -84,7 +84,8 @@ def _tasks(case: Case) -> str:
     return f"{case.tasks}, {case.commands}" if case.tasks else "-"
 
 
-def _verdicts(verdicts: Sequence[Verdict]) -> str:
+def told(verdicts: Sequence[Verdict]) -> str:
+    """The table of targets."""
     rows = [
         [one.target, one.wanted, one.found, "reached" if one.reached else "**missed**"]
         for one in verdicts
