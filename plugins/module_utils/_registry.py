@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -193,6 +193,18 @@ class Registry:
         if sink.offset < blob.size:
             self._retry(attempt)
         return received
+
+    def answer(self, ask: Ask, reference: Reference, limit: int) -> tuple[bytes, Mapping[str, str]]:
+        """Any small answer about a repository, `limit` bytes at most, and its headers.
+
+        `ask.url` is the path below the API's base. Raises as `resolve`.
+        """
+
+        def attempt() -> tuple[bytes, Mapping[str, str]]:
+            there, response = self._open(ask, reference)
+            return read(self._transport, response, there, limit), response.headers
+
+        return self._retry(attempt)
 
     def _retry(self, attempt: Callable[[], T]) -> T:
         try:

@@ -129,6 +129,8 @@ class RegistryStub:
         self.realm_host: str | None = None
         self.identity_token = ""
         self.prefix = ""
+        self.page = 1000
+        self.most = 1000
         self.lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.tls = tls
@@ -342,7 +344,11 @@ class _Handler(BaseHTTPRequestHandler):
 
     def serve(self, fault: Fault | None) -> None:
         stub = self.stub
-        match = _PATH.match(self.path.partition("?")[0].removeprefix(stub.prefix))
+        path = self.path.partition("?")[0].removeprefix(stub.prefix)
+        if path == "/v2/_catalog" or path.endswith("/tags/list"):
+            self.list(path.removeprefix("/v2/").removesuffix("/tags/list"))
+            return
+        match = _PATH.match(path)
         if self.command == "HEAD" and not stub.serves_head:
             self.answer(405, b"")
             return
@@ -364,6 +370,33 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             chunks = [content[start:]] if isinstance(content, bytes) else content.read(start)
             self.pour(chunks, fault)
+
+    def list(self, repository: str) -> None:
+        """A page of tags or of the catalogue, as CNCF Distribution gives them."""
+        stub = self.stub
+        names = {tag.rpartition(":")[0] for tag in stub.tags}
+        key, found = "repositories", sorted(names)
+        if repository != "_catalog":
+            if repository not in names:
+                self.error(404, "NAME_UNKNOWN", "repository name not known to registry")
+                return
+            key = "tags"
+            found = sorted(
+                one.rpartition(":")[2] for one in stub.tags if one.startswith(f"{repository}:")
+            )
+        query = dict(urllib.parse.parse_qsl(self.path.partition("?")[2]))
+        count = int(query.get("n", stub.page))
+        if count > stub.most:
+            self.error(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested")
+            return
+        count = min(count, stub.page)
+        rest = [name for name in found if name > query.get("last", "")]
+        headers = {"Content-Type": "application/json"}
+        if len(rest) > count:
+            following = urllib.parse.urlencode({"last": rest[count - 1], "n": count})
+            headers["Link"] = f'<http://inside:5000/v2/x?{following}>; rel="next"'
+        body: Json = {"name": repository, key: rest[:count]}
+        self.answer(200, json.dumps(body).encode(), headers)
 
     def wanted_start(self, size: int) -> int:
         match = re.match(r"bytes=(\d+)-\Z", self.headers.get("Range", ""))
