@@ -237,13 +237,18 @@ class Registry:
 
     def retry(self, attempt: Callable[[], T]) -> T:
         """What the work returns, after further tries where it raises Unavailable."""
+        tries = 0
+
+        def counted() -> T:
+            nonlocal tries
+            tries += 1
+            return attempt()
+
         try:
-            done = self._retrier.call(attempt)
-        except Unavailable as error:
-            self._local.repeats = self.repeats + error.attempts - 1
-            raise
-        self._local.repeats = self.repeats + done.attempts - 1
-        return done.value
+            return self._retrier.call(counted).value
+        finally:
+            # Whatever it ends with: after two limits, "not found" was the third try.
+            self._local.repeats = self.repeats + max(0, tries - 1)
 
     def _resolve(self, reference: Reference) -> Blob:
         ask = _manifest_ask("HEAD", reference)

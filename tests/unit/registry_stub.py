@@ -123,6 +123,8 @@ class RegistryStub:
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
         self.tokens: set[str] = set()
+        self.scopes: dict[str, set[str]] = {}
+        self.writes: Any = None
         self.ranges = True
         self.digest_header = True
         self.serves_head = True
@@ -290,6 +292,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.do_GET()
 
+    def do_PATCH(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
+
+    def drain(self) -> None:
+        """Reads what was sent, or the connection could not be used again."""
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
     def do_GET(self) -> None:
         stub = self.stub
         line = f"{self.command} {self.path}"
@@ -301,10 +313,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.act:
             fault.act(self)
         elif fault and fault.status:
+            self.drain()
             self.answer(fault.status, fault.body, fault.headers)
         elif self.path.partition("?")[0] == "/token":
             self.give_token()
         elif not self.is_welcome():
+            self.drain()
             self.ask_for_login()
         else:
             self.serve(fault)
@@ -340,10 +354,14 @@ class _Handler(BaseHTTPRequestHandler):
         with self.stub.lock:
             token = f"token-{len(self.stub.tokens)}"
             self.stub.tokens.add(token)
+            query = urllib.parse.parse_qs(self.path.partition("?")[2])
+            self.stub.scopes[token] = set(query.get("scope", form.get("scope", "").split()))
         self.answer(200, json.dumps({"token": token}).encode())
 
     def serve(self, fault: Fault | None) -> None:
         stub = self.stub
+        if stub.writes and stub.writes.take(self, fault):
+            return
         path = self.path.partition("?")[0].removeprefix(stub.prefix)
         if path == "/v2/_catalog" or path.endswith("/tags/list"):
             self.list(path.removeprefix("/v2/").removesuffix("/tags/list"))
