@@ -22,7 +22,7 @@ pytest.importorskip("requests")
 pytest.importorskip("docker")
 pytest.importorskip("ansible")
 
-from ansible_collections.fleet.images.plugins.module_utils import _lock, _retry
+from ansible_collections.fleet.images.plugins.module_utils import _lock, _registry_push, _retry
 from ansible_collections.fleet.images.plugins.modules import image_push
 
 Json = dict[str, Any]
@@ -467,3 +467,16 @@ def _digest_of_file(path: Path) -> str:
         for chunk in iter(lambda: file.read(1 << 20), b""):
             whole.update(chunk)
     return f"sha256:{whole.hexdigest()}"
+
+
+@pytest.mark.parametrize(
+    ("asked", "location", "url"),
+    [
+        ("https://r:1/v2/a/blobs/uploads/", "/v2/a/x?s=1", "https://r:1/v2/a/x?s=1"),
+        ("https://r:1/v2/a/blobs/uploads/", "http://r:1/v2/a/x", "https://r:1/v2/a/x"),
+        ("https://r:1/v2/a/blobs/uploads/", "http://other/v2/a/x", "http://other/v2/a/x"),
+        ("http://r:1/v2/a/blobs/uploads/", "http://r:1/x", "http://r:1/x"),
+    ],
+)
+def test_where_an_upload_goes_on(asked: str, location: str, url: str) -> None:
+    assert _registry_push._follow(asked, location) == url
