@@ -36,12 +36,30 @@ def choose(name: str, index: Json, platforms: Sequence[str]) -> dict[str, Blob]:
     (https://github.com/moby/buildkit/blob/master/docs/attestations/attestation-storage.md).
     Raises RegistryError for a platform that the index has nothing for.
     """
-    offered: dict[str, Blob] = {}
+    there = _stated(name, index)
+    return {platform: there[platform] for platform in best(name, platforms, there)}
+
+
+def offered(name: str, index: Json) -> dict[str, Blob]:
+    """The manifests of all platforms of Linux that an index has; raises RegistryError for none.
+
+    Images of Windows name layers that lie outside of their registry.
+    """
+    there = _stated(name, index)
+    found = {one: blob for one, blob in there.items() if one.startswith("linux/")}
+    if not found:
+        raise RegistryError(no_platform(name, ["linux"], there))
+    return found
+
+
+def _stated(name: str, index: Json) -> dict[str, Blob]:
+    """The manifests of an index that state a platform, by it; the first of several counts."""
+    found: dict[str, Blob] = {}
     for entry in entries(name, index, "manifests"):
         platform = stated_platform(entry)
-        if platform and platform not in offered:
-            offered[platform] = descriptor(name, entry)
-    return {platform: offered[platform] for platform in best(name, platforms, offered)}
+        if platform and platform not in found:
+            found[platform] = descriptor(name, entry)
+    return found
 
 
 def attestations_of(name: str, index: Json, manifest: str) -> list[Blob]:

@@ -202,6 +202,13 @@ class Engine:
                 return None
             return found
 
+    def search(self, term: str, limit: int) -> list[Mapping[str, Any]]:
+        """What Docker Hub finds, as the Engine asks it: name, description, star_count, is_official.
+
+        `limit`: how many at most, up to 100. Raises EngineError.
+        """
+        return list(self._get("/images/search", term=term, limit=limit))
+
     def load(self, chunks: Iterable[bytes], stall_timeout: int) -> _stream.Told:
         """Streams an archive into the Engine and returns what its stream told.
 

@@ -15,7 +15,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +35,9 @@ from ansible_collections.fleet.images.plugins.module_utils._layout import (
 from ansible_collections.fleet.images.plugins.module_utils._local import Connect
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Lock,
-    LockedImage,
     dump,
     dumps,
+    merge,
 )
 from ansible_collections.fleet.images.plugins.module_utils._registry import Registry
 
@@ -62,7 +61,7 @@ def run(task: Task, registry: Registry, connect: Connect) -> dict[str, Any]:
         intake.run(jobs)
         lock = {job.spec.key: job.done for job in jobs if job.done}
         recorded = not task.dry_run and _record(layout, task, jobs, lock)
-        merged = _merge({**filed, **task.lock}, lock)
+        merged = merge({**filed, **task.lock}, lock)
         written = task.lock_path is not None and dump(merged) != dump(filed)
         if written and task.lock_path and not task.dry_run:
             write_atomically(Path(os.path.realpath(task.lock_path)), dumps(merged).encode())
@@ -91,21 +90,6 @@ def _record(layout: Layout, task: Task, jobs: Sequence[Job], lock: Lock) -> bool
     for image in lock.values():
         _diff_ids.note(layout, image)
     return layout.record(list(lock.values())) if lock else False
-
-
-def _merge(former: Lock, lock: Lock) -> dict[str, LockedImage]:
-    """The lock with these images in it."""
-    return {
-        **former,
-        **{name: _with_platforms(image, former.get(name)) for name, image in lock.items()},
-    }
-
-
-def _with_platforms(image: LockedImage, former: LockedImage | None) -> LockedImage:
-    """The image with the platforms that a lock has of the same index: other hosts' tasks."""
-    if former is None or former.target.digest != image.target.digest:
-        return image
-    return replace(image, platforms={**former.platforms, **image.platforms})
 
 
 def _clear(layout: Layout, task: Task, jobs: Sequence[Job], merged: Lock) -> _sweep.Waste | None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from ansible_collections.fleet.images.plugins.module_utils import _local
 from ansible_collections.fleet.images.plugins.module_utils._job import Job, Received, Task
@@ -42,7 +43,6 @@ class Intake:
         self._connect = connect
         self._task = task
         self.received = Received()
-        self._resolver = Resolver(layout, registry, task, self.received)
         self._damaged: set[str] = set()
 
     def run(self, jobs: Sequence[Job]) -> None:
@@ -62,7 +62,10 @@ class Intake:
         """Resolves an image in its registry, down to its layers."""
         start, repeats = time.monotonic(), self._registry.repeats
         try:
-            job.image = self._resolver.resolve(job)
+            documents = _Stored(self._layout, job, self.received, self._task.dry_run)
+            resolver = Resolver(self._registry, job.spec, documents, self._task.attestations)
+            platforms = job.platforms or (self._task.own_platform,)
+            job.image = resolver.resolve(job.digest, platforms)
         except _FAILURES as error:
             job.fail(error)
         except OSError as error:
@@ -196,6 +199,33 @@ class Intake:
             f"the store {self._layout.root} cannot be used ({error.strerror or error}); check its"
             " space and its owner"
         )
+
+
+@dataclass(frozen=True)
+class _Stored:
+    """The store's documents for one image; what is damaged is read from the registry anew."""
+
+    layout: Layout
+    job: Job
+    received: Received
+    dry_run: bool
+
+    def find(self, digest: str, size: int | None = None) -> bytes | None:
+        """A document as the store has it; None where it is not there whole."""
+        if not self.layout.has(digest, size):
+            return None
+        try:
+            return self.layout.read(digest)
+        except LayoutError:
+            self.job.damaged.append(digest)
+            return None
+
+    def keep(self, digest: str, content: bytes) -> None:
+        """Puts what the registry sent into the store; raises OSError."""
+        self.job.lacks = True
+        self.received.add_once(self.job, digest, len(content))
+        if not self.dry_run:
+            self.layout.put(content, anew=True)
 
 
 class _Counted:

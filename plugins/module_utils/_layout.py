@@ -294,12 +294,17 @@ def to_json(document: Any) -> bytes:
     return json.dumps(document, sort_keys=True, separators=(",", ":")).encode()
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Writes beside, flushes to disk, renames: the path never holds half a file."""
+def write_atomically(path: Path, content: bytes, mode: int | None = None) -> None:
+    """Writes beside, flushes to disk, renames: the path never holds half a file.
+
+    `mode`: the file's permissions, None for those of the process's umask. Raises OSError.
+    """
     # Threads too: two images that share a small blob may both be putting it.
     beside = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
     try:
         with beside.open("wb") as file:
+            if mode is not None:
+                os.fchmod(file.fileno(), mode)
             file.write(content)
             file.flush()
             os.fsync(file.fileno())

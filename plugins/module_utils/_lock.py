@@ -24,7 +24,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
@@ -208,6 +208,20 @@ def select(lock: Lock, names: Iterable[str]) -> dict[str, LockedImage]:
             raise LockError(f"{name} is not in the lock; run image_fetch with update: true")
         chosen[name] = lock[name]
     return chosen
+
+
+def merge(former: Lock, lock: Lock) -> dict[str, LockedImage]:
+    """The former lock with these images in it; its other images stay.
+
+    Of an image whose digest is the same, its other platforms stay as well: other hosts want them.
+    """
+    merged = {**former, **lock}
+    for name, image in lock.items():
+        known = former.get(name)
+        if known and known.target.digest == image.target.digest:
+            platforms = {**known.platforms, **image.platforms}
+            merged[name] = replace(image, platforms=platforms)
+    return merged
 
 
 def _load_image(name: str, entry: Mapping[str, Any]) -> LockedImage:

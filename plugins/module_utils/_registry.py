@@ -13,7 +13,8 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Protocol, TypeVar
 from urllib.parse import urlsplit
 
@@ -127,8 +128,15 @@ class Endpoint:
 class Registry:
     """Reads images' parts from the registries that their names name. Thread-safe."""
 
-    def __init__(self, options: Options | None = None, retrier: Retrier | None = None) -> None:
+    def __init__(
+        self,
+        options: Options | None = None,
+        retrier: Retrier | None = None,
+        actions: str = "pull",
+    ) -> None:
+        """`actions`: the rights that are asked of token servers, as `pull,push`."""
         self._options = options or Options()
+        self._actions = actions
         self._retrier = retrier or Retrier()
         self._transport = Transport(
             validate_certs=self._options.validate_certs,
@@ -156,7 +164,7 @@ class Registry:
 
         Raises NotFound, Refused, Unavailable, RegistryError.
         """
-        return self._retry(lambda: self._resolve(reference))
+        return self.retry(lambda: self._resolve(reference))
 
     def manifest(self, reference: Reference, digest: str) -> bytes:
         """A manifest or index as the registry keeps it, byte for byte, verified.
@@ -164,7 +172,7 @@ class Registry:
         Raises as `resolve`, and RegistryError for other content than that of the digest.
         """
         wanted = reference.pinned(digest)
-        return self._retry(lambda: self._manifest(wanted)[0])
+        return self.retry(lambda: self._manifest(wanted)[0])
 
     def read_blob(self, reference: Reference, blob: Blob) -> bytes:
         """A small blob, as a config, verified; raises as `manifest`."""
@@ -176,7 +184,7 @@ class Registry:
                 raise _cut(ask, len(content), blob.size)
             return _verified(ask, content, blob.digest)
 
-        return self._retry(attempt)
+        return self.retry(attempt)
 
     def copy_blob(self, reference: Reference, blob: Blob, sink: Sink) -> int:
         """Writes a blob of any size to the sink, from the sink's offset; returns bytes received.
@@ -191,17 +199,56 @@ class Registry:
             received += self._copy_on(reference, blob, sink)
 
         if sink.offset < blob.size:
-            self._retry(attempt)
+            self.retry(attempt)
         return received
 
-    def _retry(self, attempt: Callable[[], T]) -> T:
+    def answer(self, ask: Ask, reference: Reference, limit: int) -> tuple[bytes, Mapping[str, str]]:
+        """Any small answer about a repository, `limit` bytes at most, and its headers.
+
+        `ask.url` is the path below the API's base. Raises as `resolve`.
+        """
+
+        def attempt() -> tuple[bytes, Mapping[str, str]]:
+            there, response = self._open(ask, reference)
+            return read(self._transport, response, there, limit), response.headers
+
+        return self.retry(attempt)
+
+    def request(self, ask: Ask, reference: Reference) -> tuple[Ask, requests.Response]:
+        """One try at the registry itself, never a mirror of it; raises for all but a success.
+
+        `ask.url`: the path below the API's base, or a URL that the registry gave, which gets no
+        login where it leads to another origin. Who asks reads or closes the answer.
+        """
+        endpoint = self._endpoints_of(reference.registry)[-1]
+        if "://" not in ask.url:
+            there = replace(ask, url=f"{endpoint.base}/{ask.url}")
+            return self._ask(endpoint, there, reference.repository)
+        if origin(ask.url) == origin(endpoint.base):
+            return self._ask(endpoint, ask, reference.repository)
+        response = self._transport.send(ask)
+        if response.status_code not in ask.good:
+            raise self._failure(endpoint, ask, response)
+        return ask, response
+
+    def finish(self, response: requests.Response) -> None:
+        """Leaves an answer of `request` behind whose body does not matter."""
+        self._transport.finish(response)
+
+    def retry(self, attempt: Callable[[], T]) -> T:
+        """What the work returns, after further tries where it raises Unavailable."""
+        tries = 0
+
+        def counted() -> T:
+            nonlocal tries
+            tries += 1
+            return attempt()
+
         try:
-            done = self._retrier.call(attempt)
-        except Unavailable as error:
-            self._local.repeats = self.repeats + error.attempts - 1
-            raise
-        self._local.repeats = self.repeats + done.attempts - 1
-        return done.value
+            return self._retrier.call(counted).value
+        finally:
+            # Whatever it ends with: after two limits, "not found" was the third try.
+            self._local.repeats = self.repeats + max(0, tries - 1)
 
     def _resolve(self, reference: Reference) -> Blob:
         ask = _manifest_ask("HEAD", reference)
@@ -275,7 +322,7 @@ class Registry:
         failures: list[RegistryError] = []
         endpoints = self._endpoints_of(reference.registry)
         for endpoint in [one for one in endpoints if not one.is_down] or endpoints:
-            there = Ask(ask.method, f"{endpoint.base}/{ask.url}", ask.what, ask.headers)
+            there = replace(ask, url=f"{endpoint.base}/{ask.url}")
             try:
                 return self._ask(endpoint, there, reference.repository)
             except RegistryError as error:
@@ -297,7 +344,7 @@ class Registry:
             if fresh:
                 self._transport.finish(response)
                 ask, response = self._send(endpoint, ask, fresh)
-        if response.status_code in (200, 206):
+        if response.status_code in ask.good:
             return ask, response
         raise self._failure(endpoint, ask, response)
 
@@ -307,7 +354,7 @@ class Registry:
         headers = dict(ask.headers)
         if authorization:
             headers["Authorization"] = authorization
-        ask = Ask(ask.method, ask.url, ask.what, headers)
+        ask = replace(ask, headers=headers)
         try:
             return ask, self._transport.send(ask)
         except RegistryError as error:
@@ -315,7 +362,7 @@ class Registry:
             was_tls = ask.url.startswith("https:")
             if not (endpoint.either and was_tls and speaks_no_tls(error)):
                 raise
-            plain = Ask(ask.method, f"http:{ask.url.partition(':')[2]}", ask.what, headers)
+            plain = replace(ask, url=f"http:{ask.url.partition(':')[2]}")
             response = self._transport.send(plain)
             endpoint.fall_back()
             return plain, response
@@ -365,7 +412,7 @@ class Registry:
 
         # What a mirror's URL says was written on purpose: there is nothing to guess.
         either = not is_mirror and self._transport.is_insecure(url)
-        authorizer = Authorizer(host, look_up, self._transport, not is_own)
+        authorizer = Authorizer(host, look_up, self._transport, not is_own, self._actions)
         return Endpoint(url, authorizer, is_mirror, either)
 
 

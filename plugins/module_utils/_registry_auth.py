@@ -142,8 +142,15 @@ class Authorizer:
     """The Authorization headers for one endpoint, each kept until it is refused. Thread-safe."""
 
     def __init__(
-        self, host: str, look_up: Callable[[], Login], transport: Transport, is_mirror: bool
+        self,
+        host: str,
+        look_up: Callable[[], Login],
+        transport: Transport,
+        is_mirror: bool,
+        actions: str = "pull",
     ) -> None:
+        """`actions`: the rights on a repository that a token is to give."""
+        self._actions = actions
         self._host = host
         self._is_mirror = is_mirror
         self._look_up = look_up
@@ -213,7 +220,7 @@ class Authorizer:
     def _token_request(self, ask: Ask, challenge: Mapping[str, str], repository: str) -> Ask:
         query = {
             "service": challenge.get("service", ""),
-            "scope": challenge.get("scope") or f"repository:{repository}:pull",
+            "scope": _scopes(challenge.get("scope", ""), repository, self._actions),
         }
         realm, login = challenge["realm"], self.login
         if login.identity_token:
@@ -226,7 +233,10 @@ class Authorizer:
             return Ask("POST", realm, ask.what, form=form)
         headers = {"Authorization": login.basic} if login.username else {}
         joint = "&" if "?" in realm else "?"
-        return Ask("GET", f"{realm}{joint}{urlencode(query)}", ask.what, headers)
+        pairs = [("service", query["service"])]
+        # Several scopes are several parameters; in a form they are one, with blanks between.
+        pairs += [("scope", scope) for scope in query["scope"].split()]
+        return Ask("GET", f"{realm}{joint}{urlencode(pairs)}", ask.what, headers)
 
     def _token_refusal(self, ask: Ask, realm: str, response: Any, content: bytes) -> RegistryError:
         status = int(response.status_code)
@@ -237,6 +247,18 @@ class Authorizer:
             message = f"{ask.what}: {server} cannot answer now ({said}); try again later"
             return Unavailable(message, status, after=after)
         return Refused(f"{ask.what}: {server} refused access ({said}) {self.refusal()}", status)
+
+
+def _scopes(offered: str, repository: str, actions: str) -> str:
+    """What to ask a token for: what the registry named, with the rights that are needed here.
+
+    A registry names what the one request needs; who pushes goes on with more than that.
+    """
+    wanted = f"repository:{repository}:{actions}"
+    if actions == "pull" or not repository:
+        return offered or wanted
+    others = [one for one in offered.split() if not one.startswith(f"repository:{repository}:")]
+    return " ".join([wanted, *others])
 
 
 def read(transport: Transport, response: Any, ask: Ask, limit: int) -> bytes:

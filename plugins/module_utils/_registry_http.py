@@ -4,7 +4,7 @@
 
 """HTTP as registries need it: TLS, proxies, redirects, and errors that are one sentence.
 
-Only `_registry.py` and `_registry_auth.py` use this room. `requests` is imported when the first
+Only the rooms of the registry protocol use this one. `requests` is imported when the first
 connection is made, so that a host without it can still import every module.
 """
 
@@ -17,8 +17,8 @@ import re
 import socket
 import ssl
 import threading
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urljoin, urlsplit
 
@@ -74,20 +74,26 @@ class Unavailable(RegistryError, Retryable):
 
 @dataclass(frozen=True)
 class Ask:
-    """One HTTP request. `what` is the subject of the sentence that tells of its failure."""
+    """One HTTP request. `what` is the subject of the sentence that tells of its failure.
+
+    `body` gives what is sent, anew for each try: bytes, or an iterable of bytes with a length.
+    `good`: the statuses of a success.
+    """
 
     method: str
     url: str
     what: str
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     form: Mapping[str, str] | None = field(default=None, repr=False)
+    body: Callable[[], Any] | None = field(default=None, repr=False)
+    good: tuple[int, ...] = (200, 206)
 
     def to(self, url: str, method: str) -> Ask:
         """The request that a redirect asks for; a login stays with the origin it was meant for."""
         headers = dict(self.headers)
         if origin(url) != origin(self.url):
             headers.pop("Authorization", None)
-        return Ask(method, url, self.what, headers)
+        return replace(self, method=method, url=url, headers=headers)
 
 
 class Transport:
@@ -124,7 +130,9 @@ class Transport:
         for _hop in range(_REDIRECTS):
             response = self._send(ask)
             target = response.headers.get("Location", "")
-            if response.status_code not in _REDIRECT_STATUSES or not target or ask.form:
+            # What is sent goes on only where the status says so (RFC 9110, section 15.4).
+            stays = ask.form or (ask.body and response.status_code not in (307, 308))
+            if response.status_code not in _REDIRECT_STATUSES or not target or stays:
                 return response
             self.finish(response)
             method = "GET" if response.status_code == 303 and ask.method != "HEAD" else ask.method
@@ -141,11 +149,12 @@ class Transport:
                 ask.url,
                 # Blobs have to arrive as they are stored, or neither digest nor Range fits.
                 headers={**ask.headers, "Accept-Encoding": "identity"},
-                data=ask.form,
+                data=ask.body() if ask.body else ask.form,
                 # A callable, since `requests` else takes a login from ~/.netrc in place of ours.
                 auth=_as_it_is,
                 proxies=self._proxies_for(ask.url),
-                timeout=self._timeout,
+                # While a body is sent, urllib3 takes the first one for the limit on silence.
+                timeout=(self._timeout[1],) * 2 if ask.body else self._timeout,
                 verify=not self.is_insecure(ask.url),
                 stream=True,
                 allow_redirects=False,

@@ -4,11 +4,14 @@
 
 """Names to digests, down to the layers: the small documents of an image, read and kept.
 
-Each is taken from the store, else from the registry. One that is damaged in the store is read anew,
-since it is read anyway.
+Each is taken from where earlier ones are kept, as the store, else from the registry.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
 
 from ansible_collections.fleet.images.plugins.module_utils._documents import (
     Json,
@@ -17,18 +20,17 @@ from ansible_collections.fleet.images.plugins.module_utils._documents import (
     choose,
     descriptor,
     diff_ids,
+    offered,
     parse_object,
     read_layers,
 )
-from ansible_collections.fleet.images.plugins.module_utils._job import Job, Received, Task
-from ansible_collections.fleet.images.plugins.module_utils._layout import Layout, LayoutError
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Blob,
     Layer,
     LockedImage,
     PlatformImage,
 )
-from ansible_collections.fleet.images.plugins.module_utils._reference import platform_of
+from ansible_collections.fleet.images.plugins.module_utils._reference import ImageSpec, platform_of
 from ansible_collections.fleet.images.plugins.module_utils._registry import (
     INDEXES,
     Registry,
@@ -40,95 +42,105 @@ from ansible_collections.fleet.images.plugins.module_utils._registry import (
 _CONFIG_LIMIT = 16 << 20
 
 
+class Documents(Protocol):
+    """Where indexes, manifests and configs are kept, by digest."""
+
+    def find(self, digest: str, size: int | None = None) -> bytes | None:
+        """The document, verified; None where it is not there whole. `size` in bytes."""
+
+    def keep(self, digest: str, content: bytes) -> None:
+        """Takes a document that the registry sent."""
+
+
+class InMemory(dict[str, bytes]):
+    """Documents of one image, for a run that has no store."""
+
+    def find(self, digest: str, size: int | None = None) -> bytes | None:
+        """The document, if it was read before."""
+        return self.get(digest)
+
+    def keep(self, digest: str, content: bytes) -> None:
+        """Remembers it."""
+        self[digest] = content
+
+
+@dataclass(frozen=True)
 class Resolver:
-    """Resolves jobs to locked images; documents that the store lacks are put there."""
+    """Resolves one image down to its layers; `attestations`: those of its platforms as well."""
 
-    def __init__(self, layout: Layout, registry: Registry, task: Task, received: Received) -> None:
-        self._layout = layout
-        self._registry = registry
-        self._task = task
-        self._received = received
+    registry: Registry
+    spec: ImageSpec
+    documents: Documents
+    attestations: bool = False
 
-    def resolve(self, job: Job) -> LockedImage:
-        """The image that the job wants; raises RegistryError, LayoutError, OSError."""
-        reference, wanted = job.spec.reference, job.platforms or (self._task.own_platform,)
-        digest = job.digest or self._registry.resolve(reference).digest
-        content, index = self._document(job, digest)
+    def resolve(self, digest: str | None, platforms: Sequence[str]) -> LockedImage:
+        """The image for these platforms, for all that its index has where there are none.
+
+        `digest`: what pins it, None asks the tag. Raises RegistryError, and what `documents` raise.
+        """
+        reference = self.spec.reference
+        digest = digest or self.registry.resolve(reference).digest
+        content, index = self._document(digest)
         target = Blob(digest, len(content), media_type_of(str(reference), content))
         if target.media_type not in INDEXES:
             chosen, index = {"": target}, {}
+        elif platforms:
+            chosen = choose(reference.pinned(digest).familiar, index, platforms)
         else:
-            chosen = choose(reference.pinned(digest).familiar, index, wanted)
-        platforms = {}
+            chosen = offered(reference.pinned(digest).familiar, index)
+        found = {}
         for platform, manifest in chosen.items():
-            image = self._platform_image(job, manifest, platform, index)
-            platforms[image.platform] = image
-        best(job.spec.key, wanted, platforms)
-        return LockedImage(job.spec.key, target, platforms, job.spec.as_)
+            image = self._platform_image(manifest, platform, index)
+            found[image.platform] = image
+        if platforms or "" in found:
+            best(self.spec.key, platforms or ("linux",), found)
+        return LockedImage(self.spec.key, target, found, self.spec.as_)
 
-    def _platform_image(
-        self, job: Job, manifest: Blob, platform: str, index: Json
-    ) -> PlatformImage:
+    def _platform_image(self, manifest: Blob, platform: str, index: Json) -> PlatformImage:
         """`platform`: as the index states it; '' where only the config tells. `index`: or {}."""
-        name = job.spec.key
-        own, document = self._manifest(job, manifest.digest)
+        name = self.spec.key
+        own, document = self._manifest(manifest.digest)
         blobs = read_layers(name, document)
         config = descriptor(name, document.get("config"))
-        settings = parse_object(name, self._config(job, config))
+        settings = parse_object(name, self._config(config))
         layers = tuple(
             Layer(blob.digest, blob.size, blob.media_type, diff_id)
             for blob, diff_id in zip(blobs, diff_ids(name, settings, len(blobs), config))
         )
         attestations: list[Blob] = []
-        if self._task.attestations and index:
+        if self.attestations and index:
             for one in attestations_of(name, index, manifest.digest):
-                attestations += self._attestation(job, one)
+                attestations += self._attestation(one)
         platform = platform or platform_of(settings)
         return PlatformImage(platform, own, config, layers, tuple(dict.fromkeys(attestations)))
 
-    def _attestation(self, job: Job, manifest: Blob) -> list[Blob]:
+    def _attestation(self, manifest: Blob) -> list[Blob]:
         """All blobs of an attestation: its manifest, its config and its statements."""
-        own, document = self._manifest(job, manifest.digest)
-        config = descriptor(job.spec.key, document.get("config"))
-        return [own, config, *read_layers(job.spec.key, document)]
+        own, document = self._manifest(manifest.digest)
+        config = descriptor(self.spec.key, document.get("config"))
+        return [own, config, *read_layers(self.spec.key, document)]
 
-    def _manifest(self, job: Job, digest: str) -> tuple[Blob, Json]:
-        content, document = self._document(job, digest)
-        return Blob(digest, len(content), media_type_of(job.spec.key, content)), document
+    def _manifest(self, digest: str) -> tuple[Blob, Json]:
+        content, document = self._document(digest)
+        return Blob(digest, len(content), media_type_of(self.spec.key, content)), document
 
-    def _document(self, job: Job, digest: str) -> tuple[bytes, Json]:
+    def _document(self, digest: str) -> tuple[bytes, Json]:
         """An index or a manifest."""
-        content = self._stored(job, digest)
+        content = self.documents.find(digest)
         if content is None:
-            content = self._registry.manifest(job.spec.reference, digest)
-            self._keep(job, digest, content)
-        return content, parse_object(job.spec.key, content)
+            content = self.registry.manifest(self.spec.reference, digest)
+            self.documents.keep(digest, content)
+        return content, parse_object(self.spec.key, content)
 
-    def _config(self, job: Job, blob: Blob) -> bytes:
-        content = self._stored(job, blob.digest, blob.size)
+    def _config(self, blob: Blob) -> bytes:
+        content = self.documents.find(blob.digest, blob.size)
         if content is not None:
             return content
         if blob.size > _CONFIG_LIMIT:
             raise RegistryError(
-                f"{job.spec.key}: its config has {blob.size} bytes, wanted {_CONFIG_LIMIT} at most;"
-                " it is no image"
+                f"{self.spec.key}: its config has {blob.size} bytes, wanted {_CONFIG_LIMIT} at"
+                " most; it is no image"
             )
-        content = self._registry.read_blob(job.spec.reference, blob)
-        self._keep(job, blob.digest, content)
+        content = self.registry.read_blob(self.spec.reference, blob)
+        self.documents.keep(blob.digest, content)
         return content
-
-    def _stored(self, job: Job, digest: str, size: int | None = None) -> bytes | None:
-        """A document as the store has it; None where it is not there whole."""
-        if not self._layout.has(digest, size):
-            return None
-        try:
-            return self._layout.read(digest)
-        except LayoutError:
-            job.damaged.append(digest)
-            return None
-
-    def _keep(self, job: Job, digest: str, content: bytes) -> None:
-        job.lacks = True
-        self._received.add_once(job, digest, len(content))
-        if not self._task.dry_run:
-            self._layout.put(content, anew=True)

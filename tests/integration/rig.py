@@ -16,9 +16,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.request import Request, urlopen
 
 from fleetlib import operations
 from fleetlib.hosts import BASTIONS, ENGINES, HOSTS, Fleet
+from fleetlib.pusher import DOCKER, OCI, OCI_INDEX
 
 ROOT = Path(__file__).resolve().parents[2]
 REGISTRY = "registry.fleet.test:5000"
@@ -107,6 +109,19 @@ class Rig:
     def names(self, host: str) -> set[str]:
         """The names of a host's images."""
         return {line.split()[0] for line in self.inside(host, "sh", "-c", _LIST).splitlines()}
+
+    def move_tag(self, repository: str, tag: str, to: str) -> str:
+        """Lets a tag of the fleet's registry name what the tag `to` names; returns its digest."""
+        base = f"http://{self.registry_address}/v2/{repository}/manifests"
+        accept = {"Accept": f"{OCI_INDEX}, {DOCKER}, {OCI}"}
+        with urlopen(Request(f"{base}/{to}", headers=accept), timeout=30) as answer:
+            kind, content = answer.headers["Content-Type"], answer.read()
+            digest = str(answer.headers["Docker-Content-Digest"])
+        headers = {"Content-Type": kind}
+        put = Request(f"{base}/{tag}", content, headers, method="PUT")
+        with urlopen(put, timeout=30) as answer:
+            assert answer.headers["Docker-Content-Digest"] == digest
+        return digest
 
     def stop(self, host: str) -> None:
         """Switches a host off."""

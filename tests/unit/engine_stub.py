@@ -101,6 +101,7 @@ class EngineStub:
         self.classic = kind == "classic"
         self.architecture = "x86_64"
         self.images: dict[str, Image] = {}
+        self.found: list[Json] = []
         self.layers: set[str] = set()  # classic: chain IDs
         self.content: set[str] = set()  # containerd: digests of blobs
         self.faults: list[Fault] = []
@@ -445,6 +446,8 @@ class _Handler(BaseHTTPRequestHandler):
         if path == "/images/json":
             told = self.query.get("manifests") == "1" and self.api >= (1, 47)
             return 200, stub.listed(told and not stub.classic)
+        if path == "/images/search":
+            return 200, stub.found
         matched = re.match(r"/images/(.+?)(/json|/tag)?$", path)
         id_ = stub.tags.get(matched[1], matched[1]) if matched else ""
         if matched is None or id_ not in stub.images:

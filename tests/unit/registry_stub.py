@@ -123,12 +123,16 @@ class RegistryStub:
         self.faults: list[Fault] = []
         self.seen: list[Seen] = []
         self.tokens: set[str] = set()
+        self.scopes: dict[str, set[str]] = {}
+        self.writes: Any = None
         self.ranges = True
         self.digest_header = True
         self.serves_head = True
         self.realm_host: str | None = None
         self.identity_token = ""
         self.prefix = ""
+        self.page = 1000
+        self.most = 1000
         self.lock = threading.Lock()
         self._server = _Server(("127.0.0.1", 0), _handler(self))
         self.tls = tls
@@ -288,6 +292,16 @@ class _Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         self.do_GET()
 
+    def do_PATCH(self) -> None:
+        self.do_GET()
+
+    def do_PUT(self) -> None:
+        self.do_GET()
+
+    def drain(self) -> None:
+        """Reads what was sent, or the connection could not be used again."""
+        self.rfile.read(int(self.headers.get("Content-Length") or 0))
+
     def do_GET(self) -> None:
         stub = self.stub
         line = f"{self.command} {self.path}"
@@ -299,10 +313,12 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.act:
             fault.act(self)
         elif fault and fault.status:
+            self.drain()
             self.answer(fault.status, fault.body, fault.headers)
         elif self.path.partition("?")[0] == "/token":
             self.give_token()
         elif not self.is_welcome():
+            self.drain()
             self.ask_for_login()
         else:
             self.serve(fault)
@@ -338,11 +354,19 @@ class _Handler(BaseHTTPRequestHandler):
         with self.stub.lock:
             token = f"token-{len(self.stub.tokens)}"
             self.stub.tokens.add(token)
+            query = urllib.parse.parse_qs(self.path.partition("?")[2])
+            self.stub.scopes[token] = set(query.get("scope", form.get("scope", "").split()))
         self.answer(200, json.dumps({"token": token}).encode())
 
     def serve(self, fault: Fault | None) -> None:
         stub = self.stub
-        match = _PATH.match(self.path.partition("?")[0].removeprefix(stub.prefix))
+        if stub.writes and stub.writes.take(self, fault):
+            return
+        path = self.path.partition("?")[0].removeprefix(stub.prefix)
+        if path == "/v2/_catalog" or path.endswith("/tags/list"):
+            self.list(path.removeprefix("/v2/").removesuffix("/tags/list"))
+            return
+        match = _PATH.match(path)
         if self.command == "HEAD" and not stub.serves_head:
             self.answer(405, b"")
             return
@@ -364,6 +388,33 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             chunks = [content[start:]] if isinstance(content, bytes) else content.read(start)
             self.pour(chunks, fault)
+
+    def list(self, repository: str) -> None:
+        """A page of tags or of the catalogue, as CNCF Distribution gives them."""
+        stub = self.stub
+        names = {tag.rpartition(":")[0] for tag in stub.tags}
+        key, found = "repositories", sorted(names)
+        if repository != "_catalog":
+            if repository not in names:
+                self.error(404, "NAME_UNKNOWN", "repository name not known to registry")
+                return
+            key = "tags"
+            found = sorted(
+                one.rpartition(":")[2] for one in stub.tags if one.startswith(f"{repository}:")
+            )
+        query = dict(urllib.parse.parse_qsl(self.path.partition("?")[2]))
+        count = int(query.get("n", stub.page))
+        if count > stub.most:
+            self.error(400, "PAGINATION_NUMBER_INVALID", "invalid number of results requested")
+            return
+        count = min(count, stub.page)
+        rest = [name for name in found if name > query.get("last", "")]
+        headers = {"Content-Type": "application/json"}
+        if len(rest) > count:
+            following = urllib.parse.urlencode({"last": rest[count - 1], "n": count})
+            headers["Link"] = f'<http://inside:5000/v2/x?{following}>; rel="next"'
+        body: Json = {"name": repository, key: rest[:count]}
+        self.answer(200, json.dumps(body).encode(), headers)
 
     def wanted_start(self, size: int) -> int:
         match = re.match(r"bytes=(\d+)-\Z", self.headers.get("Range", ""))
