@@ -202,6 +202,7 @@ def _ask(config: Json, wanted: Wanted, context: ssl.SSLContext) -> Mapping[str, 
 
 def _free(wanted: Wanted, port: int) -> str:
     """The address to listen on, tried; another port where any will do and this one is taken."""
+    reason: OSError | None = None
     for one in [port] if wanted.port else [port, 0]:
         try:
             found = socket.getaddrinfo(
@@ -223,7 +224,8 @@ def _free(wanted: Wanted, port: int) -> str:
 def _spawn(command: list[str], log: Any) -> subprocess.Popen[bytes]:
     """A process that outlives this one. Variables REGISTRY_* would overrule the configuration."""
     env = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
-    return subprocess.Popen(
+    # The module has to end while this goes on.
+    return subprocess.Popen(  # pylint: disable=ansible-bad-function
         command,
         stdin=subprocess.DEVNULL,
         stdout=log,

@@ -9,11 +9,10 @@ from __future__ import annotations
 import datetime
 import ipaddress
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+if TYPE_CHECKING:
+    from cryptography import x509
 
 DAYS = 30
 """How long it holds."""
@@ -25,6 +24,12 @@ def make_pair(names: Sequence[str]) -> tuple[str, str]:
     EC P-256, valid for 30 days from an hour ago, since clocks differ. It may sign itself and no
     other authority (RFC 5280, 4.2.1.9). Raises ValueError for a name that can stand in none.
     """
+    # ansible-core brings it; where plugins are only listed or checked it may be missing.
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key()
     since = datetime.datetime.now(datetime.timezone.utc) - datetime.timedelta(hours=1)
@@ -61,6 +66,8 @@ def make_pair(names: Sequence[str]) -> tuple[str, str]:
 
 def _usage() -> x509.KeyUsage:
     """To prove itself in TLS, and to have signed itself."""
+    from cryptography import x509
+
     return x509.KeyUsage(
         digital_signature=True,
         key_cert_sign=True,
@@ -75,6 +82,8 @@ def _usage() -> x509.KeyUsage:
 
 
 def _general(name: str) -> x509.GeneralName:
+    from cryptography import x509
+
     try:
         return x509.IPAddress(ipaddress.ip_address(name))
     except ValueError:
