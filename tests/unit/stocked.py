@@ -85,7 +85,7 @@ class StockedEngine(EngineStub):
         return id_
 
     def also(self, method: str, path: str, query: dict[str, str]) -> tuple[int, Any] | None:
-        for pattern, answer in _ROUTES:
+        for pattern, answer in ROUTES:
             found = re.fullmatch(pattern, f"{method} {path}")
             if found:
                 return answer(self, *found.groups(), **{"query": query})  # type: ignore[operator]
@@ -218,9 +218,11 @@ class StockedEngine(EngineStub):
             }
         if name == one.id and self.classic and self.children(name):
             return 409, {"message": f"conflict: {name[7:19]} has dependent child images"}
-        return 200, list(self._removal(one, left, query.get("noprune") != "1"))
+        return 200, list(self._removal(one, left, query.get("noprune") != "1", name == one.id))
 
-    def _removal(self, one: Stock, left: list[str], prune: bool) -> Iterator[dict[str, str]]:
+    def _removal(
+        self, one: Stock, left: list[str], prune: bool, by_id: bool = False
+    ) -> Iterator[dict[str, str]]:
         for ref in (*one.tags, *one.digests):
             if ref not in left:
                 yield {"Untagged": ref}
@@ -232,7 +234,7 @@ class StockedEngine(EngineStub):
         if self.children(one.id) and self.classic:
             return
         yield {"Deleted": one.id}
-        if self.children(one.id) or self.keeps == one.id:
+        if (self.children(one.id) and not by_id) or self.keeps == one.id:
             return
         del self.shelf[one.id]
         held = {chain for other in self.shelf.values() for chain in other.chains}
@@ -270,7 +272,7 @@ def _repository(ref: str) -> str:
     return head + slash + last.partition(":")[0]
 
 
-_ROUTES = (
+ROUTES = (
     (r"GET /images/json", StockedEngine.list_images),
     (r"GET /containers/json", StockedEngine.list_containers),
     (r"GET /system/df", StockedEngine.usage),

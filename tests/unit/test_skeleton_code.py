@@ -17,7 +17,16 @@ ROOT = Path(__file__).resolve().parents[2]
 PLUGINS = sorted(p for p in (ROOT / "plugins").rglob("*.py") if p.name != "__init__.py")
 MODULES = [p for p in PLUGINS if p.parent.name == "modules"]
 ON_HOSTS = [p for p in PLUGINS if p.parent.name in ("modules", "module_utils")]
-PURE = ("_reference", "_lock", "_manifest", "_holdings", "_inventory", "_retention", "_reclaim")
+PURE = (
+    "_reference",
+    "_lock",
+    "_manifest",
+    "_holdings",
+    "_inventory",
+    "_removal",
+    "_retention",
+    "_reclaim",
+)
 ROOMS = "ansible_collections.fleet.images.plugins.module_utils."
 PURE_FILES = [p for p in PLUGINS if p.parent.name == "module_utils" and p.stem in PURE]
 
