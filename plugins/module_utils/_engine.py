@@ -33,13 +33,17 @@ FIRST_API = "1.41"
 class EngineError(Exception):
     """The Engine cannot be reached or refuses; the message keeps the daemon's own words.
 
-    `words`: these alone. `lost`: whether there was no answer at all, or it broke off.
+    `words`: these alone. `lost`: whether there was no answer at all, or it broke off. `status`:
+    that of the HTTP answer, None without one.
     """
 
-    def __init__(self, message: str, words: str = "", lost: bool = False) -> None:
+    def __init__(
+        self, message: str, words: str = "", lost: bool = False, status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.words = words or message
         self.lost = lost
+        self.status = status
 
 
 @dataclass(frozen=True)
@@ -130,12 +134,40 @@ class Engine:
                 f"the Engine at {self.host}: {what} was wanted, it said: {words}",
                 words,
                 lost=not isinstance(error, self._sdk.errors.APIError),
+                status=getattr(getattr(error, "response", None), "status_code", None),
             ) from error
 
     def _get(self, path: str, **params: Any) -> Any:
         with self._asking(f"GET {path}"):
             api = self._api
             return api._result(api._get(api._url(path), params=params), json=True)
+
+    def get(self, path: str, *names: str, **params: Any) -> Any:
+        """The JSON that GET of a path answers; `{0}` and so on in it stand for the names.
+
+        Raises EngineError.
+        """
+        return self._send("GET", path, names, params)
+
+    def post(self, path: str, *names: str, **params: Any) -> Any:
+        """As `get`, for a POST without a body; None where the answer has none."""
+        return self._send("POST", path, names, params)
+
+    def delete(self, path: str, *names: str, **params: Any) -> Any:
+        """As `post`, for a DELETE."""
+        return self._send("DELETE", path, names, params)
+
+    def _send(self, method: str, path: str, names: Sequence[str], params: Any) -> Any:
+        with self._asking(f"{method} {path.format(*names)}"):
+            api = self._api
+            send = {"GET": api._get, "POST": api._post, "DELETE": api._delete}[method]
+            answer = send(api._url(path, *names), params=params)
+            api._raise_for_status(answer)
+            return answer.json() if answer.content else None
+
+    def speaks(self, version: Sequence[int]) -> bool:
+        """Whether the API that is spoken is of this version (major, minor) or newer."""
+        return tuple(map(int, self._api.api_version.split("."))) >= tuple(version)
 
     def _read_facts(self) -> Facts:
         info, version = self._get("/info"), self._get("/version")
@@ -155,8 +187,7 @@ class Engine:
     @property
     def tells_manifests(self) -> bool:
         """Whether the Engine says which manifests are available, in the API that is spoken."""
-        numbers = tuple(int(number) for number in self._api.api_version.split("."))
-        return numbers >= MANIFESTS_API
+        return self.speaks(MANIFESTS_API)
 
     def listed(self) -> list[Mapping[str, Any]]:
         """All images as the Engine lists them, with their manifests where it tells of them."""

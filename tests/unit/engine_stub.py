@@ -153,6 +153,9 @@ class EngineStub:
         """The requests (`METHOD /path?query`, without the API's version) that match."""
         return [line for line in self.seen if re.search(pattern, line)]
 
+    def also(self, method: str, path: str, query: dict[str, str]) -> tuple[int, Any] | None:
+        """Status and document of requests that a stub above this one answers."""
+
     @property
     def tags(self) -> dict[str, str]:
         return {tag: image.id for image in self.images.values() for tag in image.tags}
@@ -486,6 +489,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def result(self, path: str) -> tuple[int, Any]:
         stub = self.stub
+        if told := stub.also(self.command, path, self.query):
+            return told
         if path == "/_ping":
             return 200, "OK"
         if path == "/version":

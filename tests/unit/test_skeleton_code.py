@@ -18,8 +18,16 @@ PLUGINS = sorted(p for p in (ROOT / "plugins").rglob("*.py") if p.name != "__ini
 MODULES = [p for p in PLUGINS if p.parent.name == "modules"]
 ON_HOSTS = [p for p in PLUGINS if p.parent.name in ("modules", "module_utils")]
 PURE = (
-    "_reference", "_lock", "_manifest", "_holdings", "_versions", "_retention", "_reclaim",
-)  # fmt: skip
+    "_reference",
+    "_lock",
+    "_manifest",
+    "_holdings",
+    "_inventory",
+    "_removal",
+    "_versions",
+    "_retention",
+    "_reclaim",
+)
 ROOMS = "ansible_collections.fleet.images.plugins.module_utils."
 PURE_FILES = [p for p in PLUGINS if p.parent.name == "module_utils" and p.stem in PURE]
 
