@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
     stop.add_argument("host")
     start = add("start-host", lambda o: operations.start_host(o.name, o.host), "switch it on")
     start.add_argument("host")
+    add("connect", lambda o: operations.connect(o.name), "nodes reach the registry, and trust it")
+    add("disconnect", lambda o: operations.disconnect(o.name), "nodes reach no registry again")
     add("net-bytes", _net_bytes, "bytes on the nodes network, as JSON")
     return parser
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import authority, inventory
 from .console import FleetError, step
-from .hosts import BASTIONS, NODES, REGISTRY_CA, REGISTRY_NAME, Fleet, Host
+from .hosts import BASTIONS, NODES, REGISTRY_CA, REGISTRY_NAME, TLS_REGISTRY, Fleet, Host
 from .layers import Member, pack_into
 from .outer_engine import Engine
 from .places import HOST_FILES, key_of
@@ -20,6 +20,8 @@ _REGISTRY_FILES = (
     *("registry-open.yml", "registry-login.yml", "registry-tls.yml"),
     *("htpasswd", "tinyproxy.conf"),
 )
+# Where an Engine looks for authorities of this registry.
+_TRUST = f"/etc/docker/certs.d/{TLS_REGISTRY}"
 RECIPE_LABEL = "fleet-images.recipe"
 # more than Docker's default set; never SYS_RESOURCE, which the machine itself may lack
 _CAPABILITIES = ("SYS_ADMIN", "NET_ADMIN", "SYS_PTRACE", "SYS_MODULE", "SYSLOG", "IPC_LOCK")
@@ -90,6 +92,40 @@ def revive(engine: Engine, fleet: Fleet, host: Host) -> None:
             _connect(engine, fleet, host, network)
     if seen.state not in ("running", "paused"):
         engine.docker("start", container)
+
+
+def join(engine: Engine, fleet: Fleet, registry: Host) -> None:
+    """Puts the registry on the nodes network, by its name."""
+    seen = look(engine, fleet, registry)
+    if seen is None:
+        raise FleetError(f"The fleet '{fleet.name}' has no {registry.name}: run 'up' first.")
+    if fleet.network(NODES) in seen.networks:
+        return
+    engine.docker(
+        *("network", "connect", "--ip", fleet.registry_on_nodes, "--alias", REGISTRY_NAME),
+        *(fleet.network(NODES), fleet.container(registry)),
+    )
+
+
+def leave(engine: Engine, fleet: Fleet, registry: Host) -> None:
+    """Takes the registry off the nodes network."""
+    seen = look(engine, fleet, registry)
+    if seen and fleet.network(NODES) in seen.networks:
+        engine.docker("network", "disconnect", fleet.network(NODES), fleet.container(registry))
+
+
+def trust(engine: Engine, fleet: Fleet, host: Host) -> None:
+    """Has the Engine of a node trust the fleet's authority for the registry's TLS port."""
+    content = (authority.place(fleet) / "ca.pem").read_bytes()
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        pack_into(tar, {f"{_TRUST[1:]}/ca.crt": Member(content)})
+    engine.docker("cp", "-", f"{fleet.container(host)}:/", stdin=archive.getvalue())
+
+
+def distrust(engine: Engine, fleet: Fleet, host: Host) -> None:
+    """Takes that back; a node that is switched off keeps it until the next time."""
+    engine.docker("exec", fleet.container(host), "rm", "-rf", _TRUST, check=False)
 
 
 def remove(engine: Engine, containers: list[str]) -> None:

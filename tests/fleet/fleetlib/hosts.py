@@ -85,6 +85,11 @@ class Fleet:
         third = 0 if network == UPSTREAM else 1
         return f"10.{self.octet}.{third}.{host.places[network]}"
 
+    @property
+    def registry_on_nodes(self) -> str:
+        """The registry's address on the nodes network, while it is connected to that."""
+        return f"10.{self.octet}.1.{HOSTS[0].places[UPSTREAM]}"
+
     def network(self, network: str) -> str:
         """Its name on the outer Engine."""
         return f"fleet-{self.name}-{network}"

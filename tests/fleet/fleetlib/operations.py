@@ -69,11 +69,26 @@ def reset(fleet: Fleet, with_registry: bool) -> None:
         registry = HOSTS[0]
         containers.remove(engine, [fleet.container(registry)])
         containers.ensure(engine, fleet, registry, contents)
-    with step("every host runs"):
+    with step("every host runs, without a way out"):
         _each(HOSTS, lambda host: containers.revive(engine, fleet, host))
+        disconnect(fleet)
     with step("emptied the Engines"):
         _each(ENGINES, lambda host: _inside(engine, fleet, host, "engine-reset"))
     _wait(engine, fleet)
+
+
+def connect(fleet: Fleet) -> None:
+    """The registry stands on the nodes network, and the Engines trust its certificate."""
+    engine = running(fleet)
+    containers.join(engine, fleet, HOSTS[0])
+    _each(ENGINES, lambda host: containers.trust(engine, fleet, host))
+
+
+def disconnect(fleet: Fleet) -> None:
+    """Nodes reach no registry again, and trust none."""
+    engine = running(fleet)
+    containers.leave(engine, fleet, HOSTS[0])
+    _each(ENGINES, lambda host: containers.distrust(engine, fleet, host))
 
 
 def status(fleet: Fleet) -> list[dict[str, Any]]:
