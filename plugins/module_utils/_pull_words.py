@@ -24,15 +24,23 @@ _PASSING = re.compile(
     r"|deadline exceeded|connection (?:refused|reset|closed|aborted)|broken pipe|\bEOF\b"
     r"|no route to host|network is unreachable|temporary failure|no such host|server misbehaving"
     r"|failed size validation|http2: |internal server error|service unavailable|bad gateway"
-    r"|remote (?:end closed|error)|short read|unavailable",
+    r"|remote (?:end closed|error)|short read|unavailable|rate limit"
+    # Engine 28 with the containerd store tells of a blob's 429 or 5xx with this, and no status.
+    r"|error from registry:",
     re.IGNORECASE,
 )
-_LIMITED = re.compile(r"too ?many ?requests|: 429\b", re.IGNORECASE)
+_LIMITED = re.compile(r"too ?many ?requests|: 429\b|rate limit", re.IGNORECASE)
+# References and URLs: an image may be called "certificate" or "timeout".
+_NAMES = re.compile(r"""\S*/\S*?(?=["':,;]*(?:\s|$))""")
 # Some registries put into the text what the header Retry-After is for (a duration of Go).
 _AFTER = re.compile(r"retry-after: (\d+(?:\.\d+)?)(ms|µs|us|ns|s|m)\b", re.IGNORECASE)
 _UNITS = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
 
 _STEPS = (
+    (
+        r"too ?many ?requests|: 429\b|rate limit",
+        "pull later, fewer images at once (parallel), or through a mirror (via)",
+    ),
     (
         r"unauthorized|authentication required|no basic auth|denied|forbidden|: 40[13]\b",
         "give registry_username and registry_password, or run docker login {registry} on the host",
@@ -55,12 +63,13 @@ def is_passing(words: str) -> bool:
 
     Never a refusal, an unknown name, a certificate or a full disk.
     """
+    words = _NAMES.sub("", words)
     return bool(_PASSING.search(words)) and not _LASTING.search(words)
 
 
 def is_limited(words: str) -> bool:
     """Whether the registry asks for fewer requests (429, RFC 6585, section 4)."""
-    return bool(_LIMITED.search(words))
+    return bool(_LIMITED.search(_NAMES.sub("", words)))
 
 
 def told_wait(words: str) -> float | None:
@@ -71,6 +80,7 @@ def told_wait(words: str) -> float | None:
 
 def next_step(words: str, registry: str) -> str:
     """What a user does about it, the end of a sentence; `registry`: its host and port."""
+    words = _NAMES.sub("", words)
     for pattern, step in _STEPS:
         if re.search(pattern, words, re.IGNORECASE):
             return step.format(registry=registry)
