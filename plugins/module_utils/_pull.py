@@ -9,8 +9,10 @@ Whatever fails, every tag is what it was before, and no name stays that nobody a
 
 from __future__ import annotations
 
+import contextlib
+import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -23,7 +25,7 @@ from ansible_collections.fleet.images.plugins.module_utils import (
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
 from ansible_collections.fleet.images.plugins.module_utils._holdings import CONTAINERD, Holdings
 from ansible_collections.fleet.images.plugins.module_utils._pull_plan import Decision, Want
-from ansible_collections.fleet.images.plugins.module_utils._reference import Reference
+from ansible_collections.fleet.images.plugins.module_utils._reference import Reference, parse
 from ansible_collections.fleet.images.plugins.module_utils._registry import (
     Registry,
     RegistryError,
@@ -119,7 +121,29 @@ class Puller:
             one.digest = one.decision.want.digest
             one.bytes = one.decision.bytes
             one.error = one.error or (one.decision.reason if _failed(one) else "")
+        self._refuse_unfit([one for one in found if one.decision.action == "pull"])
         return found
+
+    def _refuse_unfit(self, outcomes: Sequence[Outcome]) -> None:
+        """Refuses the images of a lock where they surely do not fit.
+
+        The classic store keeps their content, which is as large at least as the blobs; the
+        containerd store the blobs as well. Of the latter nobody knows which layers it has, unless
+        it has no image or the blob lists of a store are given.
+        """
+        facts, before = self.engine.facts, self._before
+        pinned = [(one, one.decision.want.locked) for one in outcomes if not one.error]
+        double = facts.store == CONTAINERD
+        if before is None or facts.free is None or (double and before.ids and not self.known):
+            return
+        lacking = [blob for _one, locked in pinned if locked for blob in before.lacking(locked)]
+        need = sum({blob.digest: blob.size for blob in lacking}.values()) * (2 if double else 1)
+        if need > facts.free:
+            for one in (one for one, locked in pinned if locked):
+                one.error = (
+                    f"{facts.data_path}: at least {need} bytes are wanted free for the pull,"
+                    f" {facts.free} are; remove images (docker image prune), or enlarge the disk"
+                )
 
     @property
     def tags(self) -> Mapping[str, str]:
@@ -157,6 +181,7 @@ class Puller:
             )
         except (PullError, Retryable) as error:
             outcome.error = str(error)
+            outcome.attempts = getattr(error, "attempts", 1)
             return
         outcome.attempts = tried.attempts
         if not want.digest:
@@ -244,12 +269,10 @@ class Puller:
         try:
             if not outcome.error:
                 outcome.error = self._verify(outcome)
-            if not outcome.error and want.destination.tag:
-                named = want.source.tag and want.source.tagged == want.here
-                if not named:
+            named = want.source.tag and want.source.tagged == want.here
+            with self._without_source(outcome):
+                if not outcome.error and want.destination.tag and not named:
                     self.engine.tag(outcome.identity, want.destination)
-            if outcome.decision.action == "pull":
-                self._drop(outcome)
         except EngineError as error:
             outcome.error = outcome.error or f"{want.name}: {error}"
 
@@ -276,19 +299,44 @@ class Puller:
             return f"{want.name}: the layers of {identity} are not those of the lock"
         return ""
 
-    def _drop(self, outcome: Outcome) -> None:
-        """Takes away the name that an image was pulled under, where nobody asked for it."""
+    @contextlib.contextmanager
+    def _without_source(self, outcome: Outcome) -> Iterator[None]:
+        """Takes away the name that an image was pulled under, where nobody asked for it.
+
+        Before the image gets its own name, and held by a spare one meanwhile: with name@digest, the
+        containerd store removes every name that the image has in that repository (seen on Engines
+        26.1 and 28.5). Where it has others there, name@digest stays; it goes with the last of them.
+        """
+        source = outcome.decision.want.source
+        identity = self._only_so_named(outcome)
+        if not identity or outcome.error:
+            if identity:
+                self.engine.untag(source)
+            yield
+            return
+        spare = Reference("localhost", "fleet-images/pulled", str(os.getpid()))
+        self.engine.tag(identity, spare)
+        try:
+            self.engine.untag(source)
+            yield
+        finally:
+            self.engine.untag(spare)
+
+    def _only_so_named(self, outcome: Outcome) -> str:
+        """The ID of the image whose source name is to go; '' where that name stays."""
         want = outcome.decision.want
         name = str(want.source)
-        if name == want.here or name in _names(self._images):
-            return
         kept = want.source.digest and _pull_plan.keeps_digest(want, self.engine.facts.store)
-        if outcome.error:
-            # By the list: an Engine finds an image by a digest under whatever name.
-            if name in _names(self.engine.listed()):
-                self.engine.untag(want.source)
-        elif not kept:
-            self.engine.untag(want.source)
+        if outcome.decision.action != "pull" or (kept and not outcome.error):
+            return ""
+        if name == want.here or name in _names(self._images):
+            return ""
+        # By the list: an Engine finds an image by a digest under whatever name.
+        images = self.engine.listed()
+        tags = _holdings.read_classic("", images, ()).tags
+        identity = {**_pull_plan.digests(images), **tags}.get(name, "")
+        there = {tag for tag, id_ in tags.items() if id_ == identity} - {name}
+        return "" if any(parse(tag).name == want.source.name for tag in there) else identity
 
     def _look_again(self, outcomes: Sequence[Outcome]) -> None:
         """Compares, in one call, what every name stands for now with what was wanted."""
@@ -337,7 +385,7 @@ def report(outcomes: Sequence[Outcome], before: Mapping[str, str]) -> dict[str, 
         "changed": bool(done),
         "images": [one.as_dict() for one in outcomes],
         "bytes": None if None in sizes else sum(size or 0 for size in sizes),
-        "errors": [one.error for one in outcomes if one.error],
+        "errors": list(dict.fromkeys(one.error for one in outcomes if one.error)),
         "diff": {
             "before": "".join(f"{tag}: {before[tag]}\n" for tag, _id in lines if tag in before),
             "after": "".join(f"{tag}: {id_}\n" for tag, id_ in lines),

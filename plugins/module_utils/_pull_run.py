@@ -7,6 +7,8 @@
 from __future__ import annotations
 
 import contextlib
+import random
+import time
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -95,6 +97,8 @@ def _pulled(
         outcomes = puller.plan(wants, ask=dry_run)
         if dry_run or not any(one.decision.action in ("pull", "tag") for one in outcomes):
             return outcomes, puller.tags
+        if params["jitter"]:
+            time.sleep(random.uniform(0, params["jitter"]))
         with HostLock(params["docker_host"], "image_pull", params["lock_timeout"]):
             # What another run brought meanwhile need not be pulled again.
             outcomes = puller.plan(wants, ask=False)

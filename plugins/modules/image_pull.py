@@ -111,6 +111,12 @@ options:
         C(Retry-After) is kept to, up to two minutes.
     type: float
     default: 1.0
+  jitter:
+    description:
+      - Seconds. Where something is to be pulled, a random part of them passes first, so that the hosts of a fleet do not
+        ask a registry all at once.
+    type: float
+    default: 0.0
   stall_timeout:
     description:
       - Seconds without a sign of progress from the Engine, after which a try counts as lost. There is no limit on the whole.
@@ -268,6 +274,7 @@ def main() -> None:
             "parallel": {"type": "int", "default": 3},
             "retries": {"type": "int", "default": 3},
             "retry_delay": {"type": "float", "default": 1.0},
+            "jitter": {"type": "float", "default": 0.0},
             "stall_timeout": {"type": "int", "default": 600},
             "lock_timeout": {"type": "int", "default": 600},
             "known": {"type": "list", "elements": "dict", "default": []},

@@ -9,6 +9,7 @@ before it looks into the archive, a containerd store for each blob by its digest
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import io
 import json
@@ -44,6 +45,8 @@ class Fault:
     For loads: `told` (its words as an error after "Loaded image"), `unpack` (kept, not unpacked,
     its words as text), `silent-unpack`, `pretend` (says that all is well and keeps nothing),
     `stall`, `cut`, `gone` (after it has said that all is well), `meet` (waits for a second load).
+    For pulls, of images whose name has `image` in it: `pull told`, `pull cut`, `pull stall`,
+    `pull pretend`, `pull other` (another image than the one that was asked for comes).
     """
 
     what: str = ""
@@ -107,6 +110,9 @@ class EngineStub:
         self.faults: list[Fault] = []
         self.seen: list[str] = []
         self.uploads: list[Upload] = []
+        # What registries serve: full reference -> image; and the logins that pulls brought.
+        self.served: dict[str, Any] = {}
+        self.logins: list[Json] = []
         # What an export of these IDs is, and whether the connection ends before it does.
         self.export: Callable[[list[str]], bytes] = lambda _ids: b""
         self.export_breaks = False
@@ -152,10 +158,48 @@ class EngineStub:
         return {tag: image.id for image in self.images.values() for tag in image.tags}
 
     @property
+    def digests(self) -> dict[str, str]:
+        """Every name@digest that is a name of its own."""
+        return {name: one.id for one in self.images.values() for name in one.repo_digests}
+
+    @property
     def nameless(self) -> set[str]:
         return {image.id for image in self.images.values() if not image.tags}
 
     # what is there
+
+    def serve(self, locked: Any, name: str = "") -> None:
+        """A registry has the image under this name (with a tag; else its own) and its digest."""
+        name = name or locked.name
+        repository = name.rpartition(":")[0]
+        self.served[name] = locked
+        self.served[f"{repository}@{locked.target.digest}"] = locked
+
+    def pull(self, name: str) -> None:
+        """What an Engine keeps of a pull, by tag or by digest."""
+        locked, by_digest = self.served[name], "@" in name
+        repository = name.partition("@")[0] if by_digest else name.rpartition(":")[0]
+        image = self.hold(locked, None if by_digest else name)
+        digest = name if by_digest else f"{repository}@{locked.target.digest}"
+        # The containerd store makes a record of it only where that is what was asked for.
+        if (self.classic or by_digest) and digest not in image.repo_digests:
+            image.repo_digests.append(digest)
+
+    def untag(self, name: str) -> None:
+        """Takes one name away as real Engines do, and the image with its last one."""
+        image = self.images[self.tags.get(name) or self.digests[name]]
+        repository = name.partition("@")[0] if "@" in name else name.rpartition(":")[0]
+        tags = {tag for tag in image.tags if tag.rpartition(":")[0] == repository}
+        digests = {one for one in image.repo_digests if one.startswith(f"{repository}@")}
+        gone = {name}
+        if not self.classic and "@" in name:
+            gone |= tags
+        if "@" not in name and tags == {name}:
+            gone |= digests
+        image.tags -= gone
+        image.repo_digests = [one for one in image.repo_digests if one not in gone]
+        if not image.tags and not image.repo_digests:
+            del self.images[image.id]
 
     def hold(self, locked: Any, tag: str | None = "", platform: str = "linux/amd64") -> Image:
         """Puts an image there as if it had been pulled; with its own tag, another, or None."""
@@ -186,7 +230,10 @@ class EngineStub:
         tags: Any = sorted(map(_familiar, image.tags))
         if not tags and self.classic:
             tags = ["<none>:<none>"]
-        entry: Json = {"Id": image.id, "RepoTags": tags, "RepoDigests": None, "Size": 5}
+        digests: Any = list(image.repo_digests) or None
+        if digests is None and self.classic and not image.tags:
+            digests = ["<none>@<none>"]
+        entry: Json = {"Id": image.id, "RepoTags": tags, "RepoDigests": digests, "Size": 5}
         if manifests:
             os_name, architecture = image.platform.split("/")
             data = {
@@ -422,6 +469,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.answer(fault.status, {"message": fault.words})
         elif line.startswith("POST /images/load"):
             self.load()
+        elif line.startswith("POST /images/create"):
+            self.pull()
         elif line.startswith("GET /images/get"):
             self.export(urllib.parse.parse_qs(matched[3])["names"])
         else:
@@ -448,11 +497,79 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, stub.listed(told and not stub.classic)
         if path == "/images/search":
             return 200, stub.found
+        if path.startswith("/distribution/"):
+            return self.distribution(path[len("/distribution/") : -len("/json")])
         matched = re.match(r"/images/(.+?)(/json|/tag)?$", path)
-        id_ = stub.tags.get(matched[1], matched[1]) if matched else ""
+        id_ = {**stub.tags, **stub.digests}.get(matched[1], matched[1]) if matched else ""
         if matched is None or id_ not in stub.images:
             return 404, {"message": f"No such image: {path.split('/')[2]}"}
+        if self.command == "DELETE" and matched[1] != id_:
+            stub.untag(matched[1])
+            return 200, [{"Untagged": matched[1]}]
         return self.image(id_, matched[2] or "")
+
+    def distribution(self, name: str) -> tuple[int, Any]:
+        self.note_login()
+        locked = self.stub.served.get(name)
+        if locked is None:
+            return 404, {"message": "manifest unknown: manifest unknown"}
+        return 200, {"Descriptor": {"digest": locked.target.digest}, "Platforms": []}
+
+    def note_login(self) -> None:
+        given = self.headers.get("X-Registry-Auth") or ""
+        self.stub.logins.append(json.loads(base64.urlsafe_b64decode(given) or "{}"))
+
+    def pull(self) -> None:
+        """As a real one: what a registry does not have is a status, what breaks later a message."""
+        stub, source, tag = self.stub, self.query["fromImage"], self.query["tag"]
+        name = f"{source}@{tag}" if tag.startswith("sha256:") else f"{source}:{tag}"
+        with stub.lock:
+            self.note_login()
+            fault = self.pull_fault(name)
+            stub.in_flight += 1
+            stub.most_in_flight = max(stub.most_in_flight, stub.in_flight)
+        if name not in stub.served:
+            words = f"manifest for {name} not found: manifest unknown: manifest unknown"
+            self.answer(404, {"message": words})
+        else:
+            self.pulling(name, fault)
+        with stub.lock:
+            stub.in_flight -= 1
+
+    def pull_fault(self, name: str) -> Fault:
+        for fault in self.stub.faults:
+            if fault.what.startswith("pull ") and fault.times and fault.image in name:
+                fault.times -= 1
+                return fault
+        return Fault()
+
+    def pulling(self, name: str, fault: Fault) -> None:
+        stub = self.stub
+        locked = stub.served[name]
+        self.send_response(200)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        self.say({"status": f"Pulling from {name}", "id": "1"})
+        for layer in locked.on("linux/amd64").layers:
+            detail = {"current": layer.size // 2, "total": layer.size}
+            short = layer.digest[7:19]
+            self.say({"status": "Downloading", "progressDetail": detail, "id": short})
+        if fault.what == "pull stall":
+            fault.release.wait(30)
+        if fault.what in ("pull cut", "pull stall"):
+            self.close_connection = True
+            return
+        if fault.what == "pull told":
+            self.say({"errorDetail": {"message": fault.words}, "error": fault.words})
+        else:
+            with stub.lock:
+                if fault.what == "pull other":
+                    stub.served[name] = stub.served[fault.words]
+                if fault.what != "pull pretend":
+                    stub.pull(name)
+            self.say({"status": f"Digest: {locked.target.digest}"})
+            self.say({"status": f"Status: Downloaded newer image for {name}"})
+        self.wfile.write(b"0\r\n\r\n")
 
     def image(self, id_: str, what: str) -> tuple[int, Any]:
         if what == "/json":

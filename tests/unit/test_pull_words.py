@@ -10,8 +10,9 @@ import pytest
 from ansible_collections.fleet.images.plugins.module_utils import _pull_words
 
 RESOLVE = 'failed to resolve reference "reg.example:5000/shop/tool:1": '
-HEAD = f"{RESOLVE}unexpected status from HEAD request to http://reg.example:5000/v2/shop/tool/manifests/1: "
-DO = f'{RESOLVE}failed to do request: Head "https://reg.example:5000/v2/shop/tool/manifests/1": '
+URL = "reg.example:5000/v2/shop/tool/manifests/1"
+HEAD = f"{RESOLVE}unexpected status from HEAD request to http://{URL}: "
+DO = f'{RESOLVE}failed to do request: Head "https://{URL}": '
 GET = 'Get "https://reg.example:5000/v2/": '
 CONFIG = "error pulling image configuration: download failed after attempts=6: "
 BLOB = (
@@ -50,14 +51,18 @@ PASSING = [
     "error from registry: slow down",
     "error from registry: You have reached your unauthenticated pull rate limit.",
 ]
+DENIED = (
+    "pull access denied for reg.example:5000/shop/tool, repository does not exist or may"
+    " require 'docker login': denied: no"
+)
+NO_MATCH = (
+    "no matching manifest for linux/amd64 in the manifest list entries: no match for platform"
+    " in manifest: not found"
+)
 LASTING = [
     ("unauthorized: authentication required", "registry_username"),
     (f"{GET}no basic auth credentials", "docker login reg.example:5000"),
-    (
-        "pull access denied for reg.example:5000/shop/tool, repository does not exist or may"
-        " require 'docker login': denied: no",
-        "registry_username",
-    ),
+    (DENIED, "registry_username"),
     (f"{CONFIG}denied: no", "registry_username"),
     (
         "manifest for reg.example:5000/shop/tool:1 not found: manifest unknown: manifest unknown",
@@ -75,11 +80,7 @@ LASTING = [
     (f"{RESOLVE}reg.example:5000/shop/tool:1: not found", "check its name"),
     (f"{BLOB}403 Forbidden - Server message: denied: no", "registry_username"),
     ("no match for platform in manifest: not found", "this platform"),
-    (
-        "no matching manifest for linux/amd64 in the manifest list entries: no match for platform"
-        " in manifest: not found",
-        "this platform",
-    ),
+    (NO_MATCH, "this platform"),
     (f"{DO}http: server gave HTTP response to HTTPS client", "certs.d"),
     ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", "docker image prune"),
 ]

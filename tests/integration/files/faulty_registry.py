@@ -2,12 +2,12 @@
 # Copyright (c) 2026, The fleet.images authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""A registry that misbehaves as its images' names say; it runs on a node, on the loopback interface.
+"""A registry on a node's loopback interface that misbehaves as its images' names say.
 
-`faulty_registry.py PORT UPSTREAM LOG`: an image `m429x2/shop/tool` is `shop/tool` of UPSTREAM (a URL),
-but the first two requests for a manifest are answered with 429. `m` is for manifests, `b` for blobs;
-what happens is a status, `cut` (the connection breaks in the middle), `stall` (silence) or `slow`.
-Each request is a line of LOG: seconds, method, path.
+`faulty_registry.py PORT UPSTREAM LOG`: an image `m429x2/shop/tool` is `shop/tool` of UPSTREAM (a
+URL), but the first two requests for a manifest are answered with 429. `m` is for manifests, `b` for
+blobs; what happens is a status, `cut` (the connection breaks in the middle), `stall` (silence) or
+`slow`. Each request is a line of LOG: seconds, method, path.
 """
 
 from __future__ import annotations
