@@ -63,7 +63,8 @@ def test_create_and_repeat(clean: Rig) -> None:
     assert clean.held_by_all() == before
     run, done = preseed(clean)
     assert run.code == 0, run.output
-    assert done[0] == "node engine store present pulled failed bytes seconds".split()
+    columns = ["node", "engine", "store", "present", "pulled", "failed", "bytes", "seconds"]
+    assert done[0] == columns
     assert rows(table) == rows(done) == {node: ["0", "2", "0"] for node in NODES}
     for node in NODES:
         row, expected = run.rows[node], foreseen.rows[node]
@@ -145,8 +146,6 @@ def test_a_lock_keeps_what_was_agreed(clean: Rig, tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused(clean: Rig, tmp_path: Path) -> None:
     """Nothing is pulled where a lock says that the disk is too small for it."""
-    digest = "sha256:" + "1" * 64
-    blob = {"digest": digest, "size": 1 << 60, "media_type": "application/octet-stream"}
     lock = {
         "name": "lock",
         "fleet.images.image_fetch": {
@@ -158,7 +157,6 @@ def test_what_does_not_fit_is_refused(clean: Rig, tmp_path: Path) -> None:
         "check_mode": True,
     }
     pins = clean.results(JUMP_HOST, [lock])["lock"][JUMP_HOST]["lock"]
-    assert blob["size"]
     for one in pins["images"].values():
         for platform in one["platforms"].values():
             platform["layers"][0]["size"] = 1 << 60
