@@ -248,39 +248,44 @@ def has_lock(params: Mapping[str, Any]) -> bool:
     return params["lock"] is not None or bool(params["lock_path"])
 
 
+def options() -> dict[str, Any]:
+    """The argument spec."""
+    return {
+        **engine_arguments(),
+        "images": {"type": "list", "elements": "raw"},
+        "lock": {"type": "dict"},
+        "lock_path": {"type": "path"},
+        "policy": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
+        "tag_policy": {
+            "type": "str",
+            "choices": ["allow", "warn", "refuse"],
+            "default": "warn",
+        },
+        "via": {"type": "str"},
+        "via_ca": {"type": "str"},
+        "tunnel": {
+            "type": "dict",
+            "options": {
+                "host": {"type": "str", "required": True},
+                "port": {"type": "int", "required": True},
+            },
+        },
+        "parallel": {"type": "int", "default": 3},
+        "retries": {"type": "int", "default": 3},
+        "retry_delay": {"type": "float", "default": 1.0},
+        "jitter": {"type": "float", "default": 0.0},
+        "stall_timeout": {"type": "int", "default": 600},
+        "lock_timeout": {"type": "int", "default": 600},
+        "known": {"type": "list", "elements": "dict", "default": []},
+        "registry_username": {"type": "str"},
+        "registry_password": {"type": "str", "no_log": True},
+    }
+
+
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(
-        argument_spec={
-            **engine_arguments(),
-            "images": {"type": "list", "elements": "raw"},
-            "lock": {"type": "dict"},
-            "lock_path": {"type": "path"},
-            "policy": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
-            "tag_policy": {
-                "type": "str",
-                "choices": ["allow", "warn", "refuse"],
-                "default": "warn",
-            },
-            "via": {"type": "str"},
-            "via_ca": {"type": "str"},
-            "tunnel": {
-                "type": "dict",
-                "options": {
-                    "host": {"type": "str", "required": True},
-                    "port": {"type": "int", "required": True},
-                },
-            },
-            "parallel": {"type": "int", "default": 3},
-            "retries": {"type": "int", "default": 3},
-            "retry_delay": {"type": "float", "default": 1.0},
-            "jitter": {"type": "float", "default": 0.0},
-            "stall_timeout": {"type": "int", "default": 600},
-            "lock_timeout": {"type": "int", "default": 600},
-            "known": {"type": "list", "elements": "dict", "default": []},
-            "registry_username": {"type": "str"},
-            "registry_password": {"type": "str", "no_log": True},
-        },
+        argument_spec=options(),
         required_one_of=[("images", "lock", "lock_path")],
         mutually_exclusive=[("lock", "lock_path"), ("via", "tunnel")],
         required_together=[("registry_username", "registry_password")],
