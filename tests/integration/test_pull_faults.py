@@ -41,7 +41,7 @@ def test_what_passes_and_what_lasts(faulty: Rig) -> None:
         assert not passing.get("failed"), passing
         assert {action for _name, action in actions(passing)} == {"pulled"}
         tries = {case: one["attempts"] for case, one in zip(PASSING, passing["images"])}
-        # All share their blobs: which ones a pull still asks for is chance, and some Engines try again.
+        # All share their blobs: which ones a pull still asks for is chance.
         assert tries["m429x1"] == tries["m500x1"] == tries["m503x1"] == 2, (node, tries)
         times = [at for at, line in asked(faulty, node, "m429x1") if "/manifests/1" in line]
         assert max(b - a for a, b in zip(times, times[1:])) >= 2.9, "Retry-After is 3 seconds"
