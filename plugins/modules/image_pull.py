@@ -24,10 +24,10 @@ attributes:
   check_mode:
     support: full
     details:
-      - Asks the registry, through the Engine, for the digest of every image that would be pulled, so that an unknown tag or
-        a refused login shows.
-      - An Engine with the classic store forgets the digest of what came through O(via) without a lock. There, check mode
-        says V(pulled) where the run then finds that the image is the same.
+      - Asks the registry, through the Engine, for the digest of every image that would be pulled, so that an unknown
+        tag or a refused login shows.
+      - An Engine with the classic store forgets the digest of what came through O(via) without a lock. There, check
+        mode says V(pulled) where the run then finds that the image is the same.
   diff_mode:
     support: full
   idempotent:
@@ -45,7 +45,8 @@ options:
     elements: raw
   lock:
     description:
-      - The content of a lock, as M(fleet.images.image_fetch) returns it. Its digests are pulled, whatever the tags name now.
+      - The content of a lock, as M(fleet.images.image_fetch) returns it. Its digests are pulled, whatever the tags
+        name now.
     type: dict
   lock_path:
     description:
@@ -54,8 +55,8 @@ options:
   policy:
     description:
       - V(missing) pulls what is not there.
-      - V(always) asks the registry what each tag names now, and pulls only where that differs. Images with a digest, or of a
-        lock, are not asked for.
+      - V(always) asks the registry what each tag names now, and pulls only where that differs. Images with a digest,
+        or of a lock, are not asked for.
     type: str
     choices: [missing, always]
     default: missing
@@ -68,8 +69,8 @@ options:
     default: warn
   via:
     description:
-      - A registry, or a prefix in one such as V(mirror.example:5000/hub), that serves all images of the list in the place of
-        their own registries. The images get their own names, and the other names go.
+      - A registry, or a prefix in one such as V(mirror.example:5000/hub), that serves all images of the list in the
+        place of their own registries. The images get their own names, and the other names go.
       - Credentials are those of this registry then.
     type: str
   via_ca:
@@ -80,8 +81,8 @@ options:
   tunnel:
     description:
       - Goes to a relay that listens on the loopback interface of another host of the inventory, through the SSH
-        connections that Ansible has to that host and to this one. O(via) is set to the tunnel's end on this host. It lasts as
-        long as the task.
+        connections that Ansible has to that host and to this one. O(via) is set to the tunnel's end on this host. It
+        lasts as long as the task.
       - Wants the connection plugin P(ansible.builtin.ssh#connection) with a key, an sshd that permits forwarding, and
         an Engine in the host's own network namespace (not a rootless one).
     type: dict
@@ -113,13 +114,14 @@ options:
     default: 1.0
   jitter:
     description:
-      - Seconds. Where something is to be pulled, a random part of them passes first, so that the hosts of a fleet do not
-        ask a registry all at once.
+      - Seconds. Where something is to be pulled, a random part of them passes first, so that the hosts of a fleet do
+        not ask a registry all at once.
     type: float
     default: 0.0
   stall_timeout:
     description:
-      - Seconds without a sign of progress from the Engine, after which a try counts as lost. There is no limit on the whole.
+      - Seconds without a sign of progress from the Engine, after which a try counts as lost. There is no limit on the
+        whole.
     type: int
     default: 600
   lock_timeout:
@@ -248,39 +250,44 @@ def has_lock(params: Mapping[str, Any]) -> bool:
     return params["lock"] is not None or bool(params["lock_path"])
 
 
+def options() -> dict[str, Any]:
+    """The argument spec."""
+    return {
+        **engine_arguments(),
+        "images": {"type": "list", "elements": "raw"},
+        "lock": {"type": "dict"},
+        "lock_path": {"type": "path"},
+        "policy": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
+        "tag_policy": {
+            "type": "str",
+            "choices": ["allow", "warn", "refuse"],
+            "default": "warn",
+        },
+        "via": {"type": "str"},
+        "via_ca": {"type": "str"},
+        "tunnel": {
+            "type": "dict",
+            "options": {
+                "host": {"type": "str", "required": True},
+                "port": {"type": "int", "required": True},
+            },
+        },
+        "parallel": {"type": "int", "default": 3},
+        "retries": {"type": "int", "default": 3},
+        "retry_delay": {"type": "float", "default": 1.0},
+        "jitter": {"type": "float", "default": 0.0},
+        "stall_timeout": {"type": "int", "default": 600},
+        "lock_timeout": {"type": "int", "default": 600},
+        "known": {"type": "list", "elements": "dict", "default": []},
+        "registry_username": {"type": "str"},
+        "registry_password": {"type": "str", "no_log": True},
+    }
+
+
 def main() -> None:
     """Runs the module."""
     module = AnsibleModule(
-        argument_spec={
-            **engine_arguments(),
-            "images": {"type": "list", "elements": "raw"},
-            "lock": {"type": "dict"},
-            "lock_path": {"type": "path"},
-            "policy": {"type": "str", "choices": ["missing", "always"], "default": "missing"},
-            "tag_policy": {
-                "type": "str",
-                "choices": ["allow", "warn", "refuse"],
-                "default": "warn",
-            },
-            "via": {"type": "str"},
-            "via_ca": {"type": "str"},
-            "tunnel": {
-                "type": "dict",
-                "options": {
-                    "host": {"type": "str", "required": True},
-                    "port": {"type": "int", "required": True},
-                },
-            },
-            "parallel": {"type": "int", "default": 3},
-            "retries": {"type": "int", "default": 3},
-            "retry_delay": {"type": "float", "default": 1.0},
-            "jitter": {"type": "float", "default": 0.0},
-            "stall_timeout": {"type": "int", "default": 600},
-            "lock_timeout": {"type": "int", "default": 600},
-            "known": {"type": "list", "elements": "dict", "default": []},
-            "registry_username": {"type": "str"},
-            "registry_password": {"type": "str", "no_log": True},
-        },
+        argument_spec=options(),
         required_one_of=[("images", "lock", "lock_path")],
         mutually_exclusive=[("lock", "lock_path"), ("via", "tunnel")],
         required_together=[("registry_username", "registry_password")],

@@ -62,22 +62,26 @@ def faulty_registries(rig: Rig) -> Iterator[None]:
         info.size = len(content)
         tar.addfile(info, io.BytesIO(content))
     port = FAULTY.rpartition(":")[2]
-    run = f"exec python3 /root/faulty_registry.py {port} http://{REGISTRY} /root/faulty.log"
+    run = f"exec python3 /var/tmp/faulty_registry.py {port} http://{REGISTRY} /var/tmp/faulty.log"
     for node in NODES:
-        rig.put(node, archive.getvalue(), "/root")
-        start = f"rm -f /root/faulty.log; ({run}) >/dev/null 2>&1 & echo $! > /root/faulty.pid"
+        rig.put(node, archive.getvalue(), "/var/tmp")
+        start = (
+            f"rm -f /var/tmp/faulty.log; ({run}) >/dev/null 2>&1 & echo $! > /var/tmp/faulty.pid"
+        )
         rig.inside(node, "sh", "-c", start)
     try:
         yield
     finally:
         for node in NODES:
-            stop = "kill $(cat /root/faulty.pid); rm -f /root/faulty.*"
+            stop = "kill $(cat /var/tmp/faulty.pid); rm -f /var/tmp/faulty.*"
             rig.inside(node, "sh", "-c", stop, check=False)
 
 
 def asked(rig: Rig, host: str, case: str) -> list[tuple[float, str]]:
     """When the registry on the host's loopback was asked for images of this case, and what."""
-    lines = rig.inside(host, "sh", "-c", f"grep '/{case}/' /root/faulty.log || true").splitlines()
+    lines = rig.inside(
+        host, "sh", "-c", f"grep '/{case}/' /var/tmp/faulty.log || true"
+    ).splitlines()
     return [(float(line.split()[0]), line.split(maxsplit=1)[1]) for line in lines]
 
 

@@ -39,7 +39,7 @@ def preseed(
     hosts: dict[str, Json] = options.pop("hosts", {})
     place = rig.work / f"run-{rig._runs + 1}"
     variables = {
-        "fleet_images": images,
+        **({} if images is None else {"fleet_images": images}),
         "preseed_registry_username": USER,
         "preseed_registry_password": PASSWORD,
         "preseed_report_path": str(place / "report.json"),
@@ -67,10 +67,10 @@ def test_create_and_repeat(clean: Rig) -> None:
     assert done[0] == columns
     assert rows(table) == rows(done) == {node: ["0", "2", "0"] for node in NODES}
     for node in NODES:
-        row, expected = run.rows[node], foreseen.rows[node]
-        assert row["done"] and row["changed"]
-        names = [(one["name"], one["action"], one["digest"]) for one in row["images"]]
-        assert names == [(one["name"], one["action"], one["digest"]) for one in expected["images"]]
+        row = run.rows[node]
+        assert row["done"]
+        assert row["changed"]
+        assert [one["name"] for one in row["images"]] == IMAGES
         assert row["bytes"] > 1_000_000
         assert clean.names(node) == set(IMAGES)
     after = clean.held_by_all()
@@ -86,8 +86,9 @@ def test_a_dead_host_and_a_failing_image_hide_nothing(clean: Rig) -> None:
     dead, poor = NODES[0], NODES[1]
     clean.stop(dead)
     try:
-        run, table = preseed(clean, hosts={poor: {"fleet_images": [f"{TOOL}:nope", IMAGES[1]]}},
-                             images=None)  # fmt: skip
+        hosts = {node: {"fleet_images": IMAGES} for node in NODES}
+        hosts[poor] = {"fleet_images": [f"{TOOL}:nope", IMAGES[1]]}
+        run, table = preseed(clean, None, hosts=hosts)
         assert run.code != 0
     finally:
         clean.start(dead)

@@ -1,0 +1,110 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""image_pull against real Engines and registries that answer 429, 500, break off or say nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+from pulling import FAULTY, actions, asked, connected, empty, faulty_registries, is_classic, pull
+from rig import NODES, Rig, wait_for
+
+NO_LOGIN = {"registry_username": None, "registry_password": None}
+PASSING = ("m429x1", "m500x1", "m503x1", "mcutx1", "b500x1", "bcutx1", "b429x1")
+LASTING = ("m401x99", "m403x99", "m404x99")
+
+
+@pytest.fixture(scope="module")
+def faulty(rig: Rig) -> Iterator[Rig]:
+    with connected(rig), faulty_registries(rig):
+        yield rig
+
+
+def image(case: str, name: str = "tool") -> str:
+    return f"{FAULTY}/{case}/shop/{name}:1"
+
+
+def test_what_passes_and_what_lasts(faulty: Rig) -> None:
+    empty(faulty)
+    tasks = [
+        pull("passing", [image(case) for case in PASSING], **NO_LOGIN, parallel=7),
+        pull("lasting", [image(case) for case in LASTING], **NO_LOGIN),
+        pull("stall", [image("bstallx1")], **NO_LOGIN, stall_timeout=4),
+    ]
+    told = faulty.results("nodes", tasks)
+    for node in NODES:
+        passing = told["passing"][node]
+        assert passing["changed"], passing
+        assert not passing.get("failed"), passing
+        assert {action for _name, action in actions(passing)} == {"pulled"}
+        tries = {case: one["attempts"] for case, one in zip(PASSING, passing["images"])}
+        # All share their blobs: which ones a pull still asks for is chance.
+        assert tries["m429x1"] == tries["m500x1"] == tries["m503x1"] == 2, (node, tries)
+        times = [at for at, line in asked(faulty, node, "m429x1") if "/manifests/1" in line]
+        assert max(b - a for a, b in zip(times, times[1:])) >= 2.9, "Retry-After is 3 seconds"
+
+        lasting = told["lasting"][node]
+        assert lasting["failed"]
+        assert not lasting["changed"]
+        assert [one["attempts"] for one in lasting["images"]] == [1, 1, 1]
+        assert told["stall"][node]["images"][0]["action"] in ("pulled", "none")
+        names = {*(image(case) for case in PASSING), image("bstallx1")}
+        assert faulty.names(node) == names
+
+
+def test_two_runs_at_once(faulty: Rig) -> None:
+    """The second waits for the first, and then finds the images there."""
+    empty(faulty)
+    wanted = [image("bslowx99", "nginx")]
+    plays = [
+        [{"hosts": "nodes", "gather_facts": False, "tasks": [pull(name, wanted, **NO_LOGIN)]}]
+        for name in ("one", "two")
+    ]
+    with ThreadPoolExecutor(2) as pool:
+        runs = [pool.submit(faulty.play, play) for play in plays]
+        codes = [run.result().code for run in runs]
+    assert codes == [0, 0]
+    outputs = [run.result().output for run in runs]
+    for node in NODES:
+        changed = [f"changed: [{node}]" in output for output in outputs]
+        assert sorted(changed) == [False, True], node
+        blobs = [line for _at, line in asked(faulty, node, "bslowx99") if "/blobs/" in line]
+        assert len(set(blobs)) == len(blobs), "no blob was pulled twice"
+        assert faulty.names(node) == set(wanted)
+
+
+def test_an_engine_that_restarts_during_a_pull(faulty: Rig) -> None:
+    empty(faulty)
+    wanted = [image("bslowx98", "nginx")]
+    task = pull("pull", wanted, **NO_LOGIN, retry_delay=3)
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(faulty.results, "nodes", [task])
+        for node in NODES:
+            wait_for(
+                f"a blob for {node}",
+                lambda node=node: any(
+                    "/blobs/" in line for _at, line in asked(faulty, node, "bslowx98")
+                ),
+            )
+            faulty.inside(node, "sh", "-c", "engine-stop; engine-start")
+        told = run.result()["pull"]
+    for node in NODES:
+        one = told[node]
+        if one.get("failed"):
+            assert one["images"][0]["action"] == "failed"
+            assert faulty.names(node) == set()
+        else:
+            assert faulty.names(node) == set(wanted)
+    again = faulty.results("nodes", [pull("again", wanted, **NO_LOGIN)])["again"]
+    for node in NODES:
+        assert actions(again[node])[0][1] in ("pulled", "none"), again[node]
+        assert faulty.names(node) == set(wanted)
+        if is_classic(node):
+            assert faulty.inside(node, "docker", "run", "--rm", *_none(wanted[0])) is not None
+
+
+def _none(name: str) -> tuple[str, ...]:
+    return ("--pull", "never", "--network", "none", "--entrypoint", "true", name)
