@@ -13,7 +13,7 @@ from pulling import FAULTY, actions, asked, connected, empty, faulty_registries,
 from rig import NODES, Rig, wait_for
 
 NO_LOGIN = {"registry_username": None, "registry_password": None}
-PASSING = ("m429x1", "m500x1", "m503x1", "mcutx1", "b500x1", "bcutx1", "b429x1")
+PASSING = ("m429x3", "m500x2", "m503x2", "mcutx2", "b500x1", "bcutx1", "b429x1")
 LASTING = ("m401x99", "m403x99", "m404x99")
 
 
@@ -42,9 +42,12 @@ def test_what_passes_and_what_lasts(faulty: Rig) -> None:
         assert {action for _name, action in actions(passing)} == {"pulled"}
         tries = {case: one["attempts"] for case, one in zip(PASSING, passing["images"])}
         # All share their blobs: which ones a pull still asks for is chance.
-        assert tries["m429x1"] == tries["m500x1"] == tries["m503x1"] == 2, (node, tries)
-        times = [at for at, line in asked(faulty, node, "m429x1") if "/manifests/1" in line]
-        assert max(b - a for a, b in zip(times, times[1:])) >= 2.9, "Retry-After is 3 seconds"
+        assert all(1 < tries[case] < 5 for case in PASSING[1:3]), (node, tries)
+        times = [at for at, line in asked(faulty, node, "m429x3") if "/manifests/1" in line]
+        # Engines with the containerd store ask again by themselves, at once, and may get there.
+        waited = max(b - a for a, b in zip(times, times[1:]))
+        assert tries["m429x3"] == 1 or waited >= 2.9, "Retry-After is 3 seconds"
+        assert tries["m429x3"] > 1 or not is_classic(node)
 
         lasting = told["lasting"][node]
         assert lasting["failed"]
