@@ -80,7 +80,9 @@ def _sums(columns: Sequence[Row], rows: Sequence[Row]) -> list[str]:
         if index == 0:
             line.append(f"all {len(rows)}")
         elif kind in ("count", "bytes"):
-            line.append(cell(sum(row.get(column["key"]) or 0 for row in rows), kind))
+            values = [row[column["key"]] for row in rows if row.get(column["key"]) is not None]
+            # What nobody knows has no sum: bytes of pulls in check mode.
+            line.append(cell(sum(values) if values else None, kind))
         else:
             line.append("")
     return line

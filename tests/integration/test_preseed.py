@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fleetlib.hosts import REGISTRY_CA
-from pulling import LOGIN, NGINX, PASSWORD, TOOL, USER, connected, empty, move_tag
+from pulling import LOGIN, NGINX, PASSWORD, TOOL, USER, connected, empty, is_classic, move_tag
 from rig import JUMP_HOST, NODES, Json, Rig, Run
 
 PRESEED = "fleet.images.preseed"
@@ -71,7 +71,8 @@ def test_create_and_repeat(clean: Rig) -> None:
         assert row["done"]
         assert row["changed"]
         assert [one["name"] for one in row["images"]] == IMAGES
-        assert row["bytes"] > 1_000_000
+        # The containerd store may still have the layers of images that were removed a moment ago.
+        assert row["bytes"] > 40_000_000 or not is_classic(node)
         assert clean.names(node) == set(IMAGES)
     after = clean.held_by_all()
     again, table = preseed(clean)

@@ -423,19 +423,19 @@ def test_several_at_once_but_no_more(call: Call, stub: EngineStub, store: Store)
 
 
 def test_tag_policy(call: Call, stub: EngineStub, store: Store) -> None:
-    stub.serve(store.image("app:latest", "a"))
-    stub.serve(store.image("web:1", "b"))
+    # Ansible keeps the warnings of a process, and tells each once: names of their own.
+    app, quiet = f"app-{stub.kind}", f"quiet-{stub.kind}"
+    for name in (f"{app}:latest", f"{quiet}:latest", "web:1"):
+        stub.serve(store.image(name, name))
     advice = "a concrete tag or a digest is wanted"
-    # Ansible keeps the warnings of a process: another name.
-    stub.serve(store.image("quiet:latest", "q"))
-    allowed = call(stub, images=["quiet"], tag_policy="allow")
-    assert "quiet" not in str(allowed.get("warnings"))
-    refused = call(stub, images=["app", "web:1"], tag_policy="refuse")
+    refused = call(stub, images=[app, "web:1"], tag_policy="refuse")
     assert refused["failed"]
-    assert advice in refused["msg"]
-    assert brief(refused) == [(f"{HUB}app:latest", "failed"), (WEB, "pulled")]
-    warned = call(stub, images=["app", "web:1"], tag_policy="warn")
-    assert advice in str(warned["warnings"])
+    assert f"{HUB}{app}:latest: {advice}" in refused["msg"]
+    assert brief(refused) == [(f"{HUB}{app}:latest", "failed"), (WEB, "pulled")]
+    warned = call(stub, images=[app, "web:1"], tag_policy="warn")
+    assert f"{HUB}{app}:latest: {advice}" in str(warned["warnings"])
+    allowed = call(stub, images=[quiet], tag_policy="allow")
+    assert quiet not in str(allowed.get("warnings"))
 
 
 def test_logins(call: Call, stub: EngineStub, store: Store) -> None:

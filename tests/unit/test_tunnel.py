@@ -101,7 +101,8 @@ def test_two_connections_meet_in_a_socket_and_end_with_the_task(bench: Bench) ->
         assert via == "127.0.0.1:43210"
         assert len(bench.running) == 2
     assert bench.running == []
-    to_relay, to_node = bench.calls
+    (to_relay,) = [call for call in bench.calls if " -L " in call]
+    (to_node,) = [call for call in bench.calls if " -R " in call]
     socket = to_relay.partition(" -L ")[2].partition(":127.0.0.1:5055")[0]
     assert f"-R 127.0.0.1:0:{socket} node" in to_node
     assert len(socket) < 60  # sun_path has 108 bytes
