@@ -115,11 +115,20 @@ def _details(engine: Engine, images: Sequence[Image]) -> Details:
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         found = pool.map(engine.inspect, [image.id for image in images])
         inspected = {one.id: told for one, told in zip(images, found) if told is not None}
-    # Before API 1.42 this also walks through all containers, which takes its time.
-    only = {"type": "image"} if engine.speaks(SHARED_API) else {}
-    usage = engine.get("/system/df", **only)
+    # A containerd store would go through all images once more, for one number.
+    usage = disk_usage(engine) if engine.facts.store == _holdings.CLASSIC else {}
     shared = {one["Id"]: one.get("SharedSize", -1) for one in usage.get("Images") or ()}
     return Details(inspected, shared, layers_bytes(usage))
+
+
+def disk_usage(engine: Engine) -> Json:
+    """GET /system/df of the images; raises EngineError.
+
+    Before API 1.42 it cannot be asked for these alone, and goes through all containers as well.
+    """
+    only = {"type": "image"} if engine.speaks(SHARED_API) else {}
+    found: Json = engine.get("/system/df", **only)
+    return found
 
 
 def layers_bytes(usage: Json) -> int | None:

@@ -160,9 +160,8 @@ class Remover:
 
     def _layers(self) -> int | None:
         """Bytes of all layers; None where the Engine does not tell, which proves nothing."""
-        only = {"type": "image"} if self._engine.speaks(_info.SHARED_API) else {}
         try:
-            return _info.layers_bytes(self._engine.get("/system/df", **only))
+            return _info.layers_bytes(_info.disk_usage(self._engine))
         except EngineError:
             return None
 

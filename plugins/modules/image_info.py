@@ -43,7 +43,8 @@ options:
     default: []
   details:
     description:
-      - Whether to tell what costs the Engine more, which is a call for each image, some at once, and its disk usage.
+      - Whether to tell what costs the Engine more, which is a call for each image, some at once, and on the classic store
+        its disk usage.
       - That is RV(images[].last_tagged), RV(disk.layers_bytes), RV(images[].platform) where the list of the Engine does not
         have it (the classic store, and the containerd store before API 1.47), and RV(images[].shared_bytes) before API
         1.42 (Engine 20.10). Before API 1.42, the disk usage includes all containers and volumes, which can take minutes.
@@ -199,8 +200,8 @@ disk:
     free: {description: "Bytes free there, null where that cannot be seen from here.", type: int, returned: always}
     layers_bytes:
       description:
-        - Bytes of all images and their layers, shared ones once, as the Engine counts them. Null without O(details).
-        - Engine 26 with the containerd store counts unpacked layers only.
+        - Bytes of all layers, shared ones once, as the Engine counts them. Null without O(details), and on the containerd
+          store, where counting them takes as long as the whole list.
       type: int
       returned: always
 bytes:

@@ -14,7 +14,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-from benchlib import page, targets
+from benchlib import info_page, page, targets
 from benchlib.targets import Case, judge
 
 MB = 1_000_000
@@ -92,3 +92,29 @@ def test_page_tells_what_was_measured() -> None:
 def test_targets_are_those_that_were_set() -> None:
     assert (targets.UPDATE_FASTER, targets.COLD_FASTER, targets.MOST_TASKS) == (20, 2, 4)
     assert (targets.MOST_OF_BYTES, targets.BYTES_BESIDES) == (1.02, 262_144)
+
+
+def rows(ours: float) -> list[info_page.Row]:
+    times = {"empty": 0.3, "fleet.images": ours, "community.docker": 4.0}
+    return [
+        info_page.Row(host, task, (took, took + 1, took - 0.1))
+        for host in ("one", "other")
+        for task, took in times.items()
+    ]
+
+
+@pytest.mark.parametrize(("ours", "reached"), [(1.0, True), (1.1, False)])
+def test_images_are_told_of_fast_enough(ours: float, reached: bool) -> None:
+    verdicts = info_page.judge(rows(ours), 200)
+    assert [one.reached for one in verdicts] == [reached] * 2
+    text = info_page.section(rows(ours), verdicts, 200, 10)
+    assert text.startswith("## Telling of 200 images\n")
+    assert f"| fleet.images | {ours:.2f} ({ours - 0.1:.2f} to {ours + 1:.2f}) |" in text
+    assert ("**missed**" in text) is not reached
+
+
+def test_a_part_of_the_page_takes_the_place_of_the_former() -> None:
+    part = "## Telling of 200 images\n\nnew\n"
+    assert info_page.replaced("# Page\n", part) == f"# Page\n\n{part}"
+    before = "# Page\n\n## Telling of 20 images\n\nold\n\n## Nodes\n\nmore\n"
+    assert info_page.replaced(before, part) == f"# Page\n\n{part}\n## Nodes\n\nmore\n"

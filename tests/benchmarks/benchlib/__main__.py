@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median_low
 
-from . import contenders, image, many, peer, pulls
+from . import contenders, image, info, many, peer, pulls
 from .contenders import OURS, PEER, RELAY, ROOT, SETTINGS, Contender
 from .image import REPOSITORY, Heavy
 from .measure import Took, run
@@ -43,10 +43,11 @@ def main() -> int:
     heavy, measured = _side_by_side(stage, CACHE / "side")
     verdicts = judge(measured[RELAY], measured[PEER], heavy.compressed, heavy.missing)
     pulled = pulls.measure(stage, CACHE / "pulls", peer.collections(CACHE), peer.needs(CACHE))
-    rest = pulls.section(pulled, told(pulls.judge(pulled))) + _scale(options.hosts)
+    part, listed = info.bench(stage, CACHE)
+    rest = pulls.section(pulled, told(pulls.judge(pulled))) + f"{part}\n" + _scale(options.hosts)
     PAGE.write_text(page(_facts(stage), heavy, measured, verdicts, rest), encoding="utf-8")
     _say(f"written: {PAGE.relative_to(ROOT)}")
-    return _tell([*verdicts, *pulls.judge(pulled)])
+    return _tell([*verdicts, *pulls.judge(pulled), *listed])
 
 
 def _options() -> argparse.Namespace:

@@ -93,6 +93,10 @@ class Stage:
             pack_into(tar, {name: Member(content, 0o755) for name, content in files.items()})
         self.engine.docker("cp", "-", f"{self._container(host)}:{place}", stdin=archive.getvalue())
 
+    def feed(self, host: str, content: bytes, *command: str) -> None:
+        """A command on a host that reads this."""
+        self.engine.docker("exec", "-i", self._container(host), *command, stdin=content)
+
     def put_tree(self, host: str, tree: Path, place: str) -> None:
         """A directory with Python packages, compiled as an installation leaves them."""
         self.engine.docker("cp", str(tree), f"{self._container(host)}:{place}")

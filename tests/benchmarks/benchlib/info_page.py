@@ -1,0 +1,87 @@
+"""The part of docs/benchmarks.md on image_info, from what was measured; pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from .targets import Verdict
+
+MOST_OF_TIME = 0.25
+OURS, PEER = "fleet.images", "community.docker"
+TEMPLATE = Path(__file__).with_name("info.md")
+HEAD = "## Telling of "
+
+
+@dataclass(frozen=True)
+class Row:
+    """Seconds of one kind of task on one host, of every run."""
+
+    host: str
+    task: str
+    seconds: tuple[float, ...]
+
+    @property
+    def typical(self) -> float:
+        """The median."""
+        return median(self.seconds)
+
+
+def judge(rows: Sequence[Row], images: int) -> list[Verdict]:
+    """How our time compares to that of community.docker, whole tasks, on each Engine."""
+    took = {(row.host, row.task): row.typical for row in rows}
+    verdicts = []
+    for host in _once(row.host for row in rows):
+        part = took[host, OURS] / took[host, PEER]
+        verdicts.append(
+            Verdict(
+                f"{images} images of {host}: part of community.docker's time",
+                f"at most {MOST_OF_TIME:g}",
+                f"{part:.2f}",
+                part <= MOST_OF_TIME,
+            )
+        )
+    return verdicts
+
+
+def section(rows: Sequence[Row], verdicts: Sequence[Verdict], images: int, layers: int) -> str:
+    """The part of the page."""
+    took = {(row.host, row.task): row for row in rows}
+    hosts = _once(row.host for row in rows)
+    lines = [["", *hosts], ["---"] * (len(hosts) + 1)]
+    for task in _once(row.task for row in rows):
+        cells = [took[host, task] for host in hosts]
+        lines.append([task, *(f"{c.typical:.2f} ({_range(c)})" for c in cells)])
+    told = [["target", "wanted", "found", ""], ["---"] * 4]
+    for one in verdicts:
+        told.append([one.target, one.wanted, one.found, "reached" if one.reached else "**missed**"])
+    return TEMPLATE.read_text(encoding="utf-8").format(
+        head=HEAD,
+        images=images,
+        layers=layers,
+        runs=len(rows[0].seconds),
+        table=_table(lines),
+        verdicts=_table(told),
+    )
+
+
+def _once(names: Iterable[str]) -> list[str]:
+    return list(dict.fromkeys(names))
+
+
+def _range(row: Row) -> str:
+    return f"{min(row.seconds):.2f} to {max(row.seconds):.2f}"
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    return "".join("| " + " | ".join(line) + " |\n" for line in lines)
+
+
+def replaced(page: str, part: str) -> str:
+    """The page with this part in the place of the former one, or at its end."""
+    before, found, after = page.partition(HEAD)
+    rest = after.partition("\n## ")[2]
+    tail = f"\n## {rest}" if found and rest else ""
+    return f"{before.rstrip()}\n\n{part.rstrip()}\n{tail}"
