@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
+from .page import told
 from .targets import Verdict
 
 MOST_OF_TIME = 0.25
@@ -54,16 +55,13 @@ def section(rows: Sequence[Row], verdicts: Sequence[Verdict], images: int, layer
     for task in _once(row.task for row in rows):
         cells = [took[host, task] for host in hosts]
         lines.append([task, *(f"{c.typical:.2f} ({_range(c)})" for c in cells)])
-    told = [["target", "wanted", "found", ""], ["---"] * 4]
-    for one in verdicts:
-        told.append([one.target, one.wanted, one.found, "reached" if one.reached else "**missed**"])
     return TEMPLATE.read_text(encoding="utf-8").format(
         head=HEAD,
         images=images,
         layers=layers,
         runs=len(rows[0].seconds),
         table=_table(lines),
-        verdicts=_table(told),
+        verdicts=told(verdicts),
     )
 
 
