@@ -33,9 +33,10 @@ def clean(open_rig: Rig) -> Rig:
 
 
 def preseed(
-    rig: Rig, images: Any = IMAGES, flags: Sequence[str] = (), **options: Any
+    rig: Rig, images: Any = None, flags: Sequence[str] = (), **options: Any
 ) -> tuple[Run, list[list[str]]]:
-    """A run, and the lines of its table, by columns."""
+    """A run, of IMAGES where nothing else is said, and the lines of its table, by columns."""
+    images = IMAGES if images is None else images
     hosts: dict[str, Json] = options.pop("hosts", {})
     place = rig.work / f"run-{rig._runs + 1}"
     variables = {

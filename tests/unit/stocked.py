@@ -145,7 +145,7 @@ class StockedEngine(EngineStub):
 
     def shared(self, one: Stock, among: list[Stock]) -> int:
         held = [chain for other in among if other is not one for chain in other.chains]
-        return sum(size for chain, (_, size) in zip(one.chains, one.layers) if chain in held)
+        return sum(size for chain, (_layer, size) in zip(one.chains, one.layers) if chain in held)
 
     def list_containers(self, query: dict[str, str]) -> tuple[int, Any]:
         assert query == {"all": "1"}

@@ -30,7 +30,8 @@ FAILED = {
 LOCK = {"version": 1, "images": {"app:1": {}, "web:1": {}, "db:1": {}}}
 
 
-def steps(pull: Any = PULL, **more: Any) -> dict[str, Any]:
+def steps(pull: Any = None, **more: Any) -> dict[str, Any]:
+    pull = PULL if pull is None else pull
     return {"images": ["app:1", "web:1"], "lock": {}, "left_alone": "", "pull": pull, **more}
 
 
