@@ -33,14 +33,13 @@ def clean(open_rig: Rig) -> Rig:
 
 
 def preseed(
-    rig: Rig, images: Any = None, flags: Sequence[str] = (), **options: Any
+    rig: Rig, images: Any = tuple(IMAGES), flags: Sequence[str] = (), **options: Any
 ) -> tuple[Run, list[list[str]]]:
-    """A run, of IMAGES where nothing else is said, and the lines of its table, by columns."""
-    images = IMAGES if images is None else images
+    """A run, and the lines of its table, by columns."""
     hosts: dict[str, Json] = options.pop("hosts", {})
     place = rig.work / f"run-{rig._runs + 1}"
     variables = {
-        **({} if images is None else {"fleet_images": images}),
+        **({} if images is None else {"fleet_images": list(images)}),
         "preseed_registry_username": USER,
         "preseed_registry_password": PASSWORD,
         "preseed_report_path": str(place / "report.json"),
