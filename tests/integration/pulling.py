@@ -73,7 +73,7 @@ def faulty_registries(rig: Rig) -> Iterator[None]:
         yield
     finally:
         for node in NODES:
-            stop = "kill $(cat /var/tmp/faulty.pid); rm -f /var/tmp/faulty.* /var/tmp/faulty_registry.py"
+            stop = "kill $(cat /var/tmp/faulty.pid); rm -f /var/tmp/faulty*"
             rig.inside(node, "sh", "-c", stop, check=False)
 
 
