@@ -94,8 +94,10 @@ def test_targets_are_those_that_were_set() -> None:
     assert (targets.MOST_OF_BYTES, targets.BYTES_BESIDES) == (1.02, 262_144)
 
 
-def rows(ours: float) -> list[info_page.Row]:
-    times = {"empty": 0.3, "fleet.images": ours, "community.docker": 4.0}
+def rows(ours: float, listed: float = 0.1) -> list[info_page.Row]:
+    times = {"empty": 0.3, "the Engine's list": listed}
+    times |= {"fleet.images, by name": ours, "community.docker, by name": 4.0}
+    times |= {"fleet.images, all": 1.0, "community.docker, all": 2.0}
     return [
         info_page.Row(host, task, (took, took + 1, took - 0.1))
         for host in ("one", "other")
@@ -106,11 +108,21 @@ def rows(ours: float) -> list[info_page.Row]:
 @pytest.mark.parametrize(("ours", "reached"), [(1.0, True), (1.1, False)])
 def test_images_are_told_of_fast_enough(ours: float, reached: bool) -> None:
     verdicts = info_page.judge(rows(ours), 200)
-    assert [one.reached for one in verdicts] == [reached] * 2
-    text = info_page.section(rows(ours), verdicts, 200, 10)
+    assert [one.reached for one in verdicts] == [reached, False] * 2
+    text = info_page.section(rows(ours), verdicts, 200, 4, 10)
     assert text.startswith("## Telling of 200 images\n")
-    assert f"| fleet.images | {ours:.2f} ({ours - 0.1:.2f} to {ours + 1:.2f}) |" in text
-    assert ("**missed**" in text) is not reached
+    assert f"| fleet.images, by name | {ours:.2f} ({ours - 0.1:.2f} to {ours + 1:.2f}) |" in text
+    assert f"| {ours / 4:.2f} | {'reached' if reached else '**missed**'} |" in text
+
+
+@pytest.mark.parametrize(("listed", "fails"), [(0.2, True), (0.21, False)])
+def test_a_target_below_what_the_engine_takes_is_missed_and_says_so(
+    listed: float, fails: bool
+) -> None:
+    verdict = info_page.judge(rows(1.0, listed), 200)[1]
+    assert not verdict.reached
+    assert verdict.fails is fails
+    assert ("no task can be below" in verdict.state) is not fails
 
 
 def test_a_part_of_the_page_takes_the_place_of_the_former() -> None:

@@ -156,9 +156,8 @@ def _git(*words: str) -> str:
 
 def _tell(verdicts: list[Verdict]) -> int:
     for one in verdicts:
-        state = "reached" if one.reached else "MISSED "
-        _say(f"{state} {one.target}: wanted {one.wanted}, found {one.found}")
-    return 0 if all(one.reached for one in verdicts) else 1
+        _say(f"{one.target}: wanted {one.wanted}, found {one.found}: {one.state}")
+    return int(any(one.fails for one in verdicts))
 
 
 def _say(text: str) -> None:

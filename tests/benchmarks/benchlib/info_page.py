@@ -12,6 +12,7 @@ from .targets import Verdict
 
 MOST_OF_TIME = 0.25
 OURS, PEER = "fleet.images", "community.docker"
+EMPTY, NAMED, ALL, LIST = "empty", "by name", "all", "the Engine's list"
 TEMPLATE = Path(__file__).with_name("info.md")
 HEAD = "## Telling of "
 
@@ -31,24 +32,37 @@ class Row:
 
 
 def judge(rows: Sequence[Row], images: int) -> list[Verdict]:
-    """How our time compares to that of community.docker, whole tasks, on each Engine."""
+    """How our time compares to that of community.docker, whole tasks, on each Engine.
+
+    Of all images, no task can be faster than an empty one and the Engine's list together: where
+    that alone is more than is wanted, the verdict says so instead of being missed by the tool.
+    """
     took = {(row.host, row.task): row.typical for row in rows}
     verdicts = []
     for host in _once(row.host for row in rows):
-        part = took[host, OURS] / took[host, PEER]
-        verdicts.append(
-            Verdict(
-                f"{images} images of {host}: part of community.docker's time",
-                f"at most {MOST_OF_TIME:g}",
-                f"{part:.2f}",
-                part <= MOST_OF_TIME,
+        least = took[host, EMPTY] + took[host, LIST]
+        for way in (NAMED, ALL):
+            peer = took[host, f"{PEER}, {way}"]
+            part = took[host, f"{OURS}, {way}"] / peer
+            floor = (
+                f"no task can be below {least / peer:.2f}" if least / peer > MOST_OF_TIME else ""
             )
-        )
+            verdicts.append(
+                Verdict(
+                    f"{images} images of {host}, {way}: part of community.docker's time",
+                    f"at most {MOST_OF_TIME:g}",
+                    f"{part:.2f}",
+                    part <= MOST_OF_TIME,
+                    floor,
+                )
+            )
     return verdicts
 
 
-def section(rows: Sequence[Row], verdicts: Sequence[Verdict], images: int, layers: int) -> str:
-    """The part of the page."""
+def section(
+    rows: Sequence[Row], verdicts: Sequence[Verdict], images: int, tags: int, layers: int
+) -> str:
+    """The part of the page; `tags`: of each repository, `layers`: of each image."""
     took = {(row.host, row.task): row for row in rows}
     hosts = _once(row.host for row in rows)
     lines = [["", *hosts], ["---"] * (len(hosts) + 1)]
@@ -58,6 +72,7 @@ def section(rows: Sequence[Row], verdicts: Sequence[Verdict], images: int, layer
     return TEMPLATE.read_text(encoding="utf-8").format(
         head=HEAD,
         images=images,
+        tags=tags,
         layers=layers,
         runs=len(rows[0].seconds),
         table=_table(lines),

@@ -87,7 +87,7 @@ def _tasks(case: Case) -> str:
 def told(verdicts: Sequence[Verdict]) -> str:
     """The table of targets."""
     rows = [
-        [one.target, one.wanted, one.found, "reached" if one.reached else "**missed**"]
+        [one.target, one.wanted, one.found, one.state.replace("missed", "**missed**", 1)]
         for one in verdicts
     ]
     return _table(["target", "wanted", "found", ""], rows)

@@ -37,12 +37,28 @@ class Case:
 
 @dataclass(frozen=True)
 class Verdict:
-    """A target, what was wanted of it and found, and whether that is enough."""
+    """A target, what was wanted of it and found, and whether that is enough.
+
+    `floor`: why nothing could reach it, from what was measured in the same run.
+    """
 
     target: str
     wanted: str
     found: str
     reached: bool
+    floor: str = ""
+
+    @property
+    def fails(self) -> bool:
+        """Whether it is missed, though it could be reached."""
+        return not (self.reached or self.floor)
+
+    @property
+    def state(self) -> str:
+        """The verdict in words."""
+        if self.reached:
+            return "reached"
+        return f"missed; {self.floor}" if self.floor else "missed"
 
 
 def own_bytes(weightless: Case) -> int:
