@@ -1,7 +1,10 @@
 # Copyright (c) 2026, The fleet.images authors
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Fixtures of the tests on the test fleet, which FLEET_NAME names and which must be up."""
+"""Fixtures of the tests on the test fleet, which FLEET_NAME names and which must be up.
+
+With `pytest -n 2 --dist loadfile` each worker has a fleet: the first that one, the next NAME-gw1.
+"""
 
 from __future__ import annotations
 
@@ -38,7 +41,12 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
     """The fleet, with every host running."""
     from rig import Rig
 
-    name = os.environ.get("FLEET_NAME", "test")
+    name, worker = (
+        os.environ.get("FLEET_NAME", "test"),
+        os.environ.get("PYTEST_XDIST_WORKER", "gw0"),
+    )
+    if worker != "gw0":
+        name = f"{name}-{worker}"
     if not (HERE.parents[1] / ".fleet" / name / "inventory.yml").exists():
         pytest.fail(f"the fleet '{name}' is not up: run 'tests/fleet/fleet up --name {name}'")
     return Rig(name, tmp_path_factory.mktemp("rig"))
