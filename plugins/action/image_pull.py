@@ -34,8 +34,12 @@ class ActionModule(Carried):
         if not tunnel:
             return {**result, **self._module(PULL, args, task_vars)}
         try:
-            with opened(self, tunnel, task_vars) as via:
-                return {**result, **self._module(PULL, {**args, "via": via}, task_vars)}
+            with opened(self, tunnel, task_vars) as way:
+                pulled = self._module(PULL, {**args, "via": way.address}, task_vars)
+                if pulled.get("failed") and way.broken:
+                    words = f"{pulled.get('msg', '')}; {way.broken}"
+                    pulled = {**pulled, "msg": words, "tunnel_failed": True}
+                return {**result, **pulled}
         except TunnelError as error:
             refused = {"changed": False, "images": [], "tunnel_failed": True}
             return {**result, **refused, "failed": True, "msg": str(error)}

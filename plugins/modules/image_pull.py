@@ -221,7 +221,7 @@ engine:
   type: dict
 tunnel_failed:
   description: Whether there was no way to the relay, so that images have to come in another one.
-  returned: when O(tunnel) could not be opened
+  returned: when O(tunnel) could not be opened, or ended during the pull
   type: bool
 """
 

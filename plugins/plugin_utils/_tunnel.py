@@ -21,6 +21,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,9 +44,39 @@ class TunnelError(Exception):
     """There is no tunnel; the message says between which hosts, why, and the other way."""
 
 
+@dataclass(frozen=True)
+class _Way:
+    """One ssh that is connected, what it said so far, and between which hosts."""
+
+    process: subprocess.Popen[bytes]
+    said: list[str]
+    what: str
+
+
+@dataclass(frozen=True)
+class Tunnel:
+    """An open tunnel: the address on the task's host, `127.0.0.1:PORT`, and its ends."""
+
+    address: str
+    ways: Sequence[_Way]
+
+    @property
+    def broken(self) -> str:
+        """Why it is open no more, in a sentence; empty while it is."""
+        for way in self.ways:
+            if way.process.poll() is not None:
+                said = " ".join("".join(way.said[-3:]).split())
+                return (
+                    f"the tunnel {way.what} was wanted to the end, but its ssh ended meanwhile"
+                    f" with exit code {way.process.returncode} after saying: {said or 'nothing'};"
+                    f" run again, or {_OTHER_WAY}"
+                )
+        return ""
+
+
 @contextlib.contextmanager
-def opened(action: ActionBase, tunnel: Vars, task_vars: Vars) -> Iterator[str]:
-    """While the tunnel is open: the address on the task's host, `127.0.0.1:PORT`.
+def opened(action: ActionBase, tunnel: Vars, task_vars: Vars) -> Iterator[Tunnel]:
+    """While the tunnel is open: the tunnel.
 
     `tunnel`: `host` (an inventory name) and `port`, where the relay listens. Raises TunnelError.
     """
@@ -65,15 +96,16 @@ def opened(action: ActionBase, tunnel: Vars, task_vars: Vars) -> Iterator[str]:
             words = [*_ssh_words(other, relay), "-L", f"{socket}:{target}"]
             jobs, target = [(words, other, relay)], socket
         jobs.append(([*node, "-R", f"127.0.0.1:0:{target}"], action._connection, name))
-        found = _ALLOCATED.search(_connected_all(jobs, open_)[-1])
-        yield f"127.0.0.1:{found[1] if found else 0}"
+        ways = _connected_all(jobs, open_)
+        found = _ALLOCATED.search("".join(ways[-1].said))
+        yield Tunnel(f"127.0.0.1:{found[1] if found else 0}", ways)
 
 
 def _connected_all(
     jobs: Sequence[tuple[Sequence[str], Any, str]], open_: contextlib.ExitStack
-) -> list[str]:
-    """What each ssh said, all connected at once; they end with `open_`. Raises TunnelError."""
-    told, failures = [], []
+) -> list[_Way]:
+    """Each ssh, all connected at once; they end with `open_`. Raises TunnelError."""
+    ways, failures = [], []
     with ThreadPoolExecutor(len(jobs)) as pool:
         futures = [
             pool.submit(_connected, words, str(connection.get_option("host")), f"to {name}")
@@ -81,15 +113,15 @@ def _connected_all(
         ]
     for future in futures:
         try:
-            process, said = future.result()
+            way = future.result()
         except TunnelError as error:
             failures.append(error)
         else:
-            open_.callback(_end, process)
-            told.append(said)
+            open_.callback(_end, way.process)
+            ways.append(way)
     if failures:
         raise failures[0]
-    return told
+    return ways
 
 
 def _ssh_words(connection: Any, name: str) -> list[str]:
@@ -119,8 +151,8 @@ def _ssh_words(connection: Any, name: str) -> list[str]:
     return words
 
 
-def _connected(words: Sequence[str], host: str, what: str) -> tuple[subprocess.Popen[bytes], str]:
-    told = ""
+def _connected(words: Sequence[str], host: str, what: str) -> _Way:
+    said: list[str] = []
     for attempt in range(_TRIES):
         time.sleep(attempt)
         command = [*words, host, f"echo {_READY}; exec cat"]
@@ -128,20 +160,25 @@ def _connected(words: Sequence[str], host: str, what: str) -> tuple[subprocess.P
         process = subprocess.Popen(  # pylint: disable=consider-using-with
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )
-        ready, told = _wait(process, _ALLOCATED if "-R" in words else None)
+        ready, said = _wait(process, _ALLOCATED if "-R" in words else None)
         if ready:
-            return process, told
+            return _Way(process, said, what)
         _end(process)
-        if "forwarding failed" in told or "prohibited" in told:
+        if any("forwarding failed" in line or "prohibited" in line for line in said):
             break
-    words_told = " ".join(told.split()) or "nothing within a minute"
+    words_told = " ".join("".join(said).split()) or "nothing within a minute"
     raise TunnelError(
         f"a tunnel {what}: wanted forwarding by ssh, ssh said: {words_told}; {_OTHER_WAY}"
     )
 
 
-def _wait(process: subprocess.Popen[bytes], wanted: re.Pattern[str] | None) -> tuple[bool, str]:
-    """Whether it is ready and has said what is wanted, and what it said on standard error."""
+def _wait(
+    process: subprocess.Popen[bytes], wanted: re.Pattern[str] | None
+) -> tuple[bool, list[str]]:
+    """Whether it is ready and has said what is wanted, and what it says on standard error.
+
+    The list grows as long as the process speaks.
+    """
     said: list[str] = []
     ready = threading.Event()
 
@@ -162,9 +199,9 @@ def _wait(process: subprocess.Popen[bytes], wanted: re.Pattern[str] | None) -> t
     while not (ready.is_set() and (not wanted or wanted.search("".join(said)))):
         if process.poll() is not None or time.monotonic() > deadline:
             threads[0].join(1)
-            return False, "".join(said)
+            return False, said
         time.sleep(0.02)
-    return True, "".join(said)
+    return True, said
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

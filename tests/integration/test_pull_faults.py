@@ -109,5 +109,32 @@ def test_an_engine_that_restarts_during_a_pull(faulty: Rig) -> None:
             assert faulty.inside(node, "docker", "run", "--rm", *_none(wanted[0])) is not None
 
 
+def test_a_tunnel_that_dies_during_a_pull(faulty: Rig) -> None:
+    """The Engine's error, and which tunnel ended; nothing is left, and the next run gets there."""
+    empty(faulty)
+    relay, *nodes = NODES
+    wanted = "site.example/bslowx{{ 80 + groups.nodes.index(inventory_hostname) }}/shop/nginx:1"
+    tunnel = {"host": relay, "port": int(FAULTY.rpartition(":")[2])}
+    task = pull("pull", [wanted], **NO_LOGIN, tunnel=tunnel, retries=1)
+    cases = {node: f"bslowx{80 + NODES.index(node)}" for node in nodes}
+
+    def is_under_way(node: str) -> bool:
+        return any("/blobs/" in line for _at, line in asked(faulty, relay, cases[node]))
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(faulty.results, f"nodes:!{relay}", [task])
+        for node in nodes:
+            wait_for(f"a blob for {node}", lambda node=node: is_under_way(node))
+            faulty.inside(node, "pkill", "-x", "cat")
+        told = run.result()["pull"]
+    for node in nodes:
+        assert told[node]["failed"] and told[node]["tunnel_failed"], told[node]
+        assert f"the tunnel to {node} was wanted to the end" in told[node]["msg"]
+        assert faulty.names(node) == set()
+    again = faulty.results(f"nodes:!{relay}", [{**task, "name": "again"}])["again"]
+    assert not any(again[node].get("failed") for node in nodes), again
+    assert all(faulty.names(node) == {f"site.example/{cases[node]}/shop/nginx:1"} for node in nodes)
+
+
 def _none(name: str) -> tuple[str, ...]:
     return ("--pull", "never", "--network", "none", "--entrypoint", "true", name)

@@ -34,6 +34,19 @@ echo $$ >> "$here/pids"
 case "$*" in
     *" -R "*) (sleep 0.2; echo "Allocated port 43210 for remote forward to x:1" >&2) & ;;
 esac
+case "$*" in
+    *" -R "*" node "*)
+        # Says why, and breaks off, as soon as the test wants it.
+        (
+            while kill -0 $$ 2>/dev/null; do
+                if [ "$(cat "$here/how.$host" 2>/dev/null)" = dies ]; then
+                    echo "Connection to $host closed by remote host." >&2
+                    kill -9 $$
+                fi
+                sleep 0.1
+            done
+        ) & ;;
+esac
 exec sh -c "$before"
 """
 
@@ -97,8 +110,8 @@ def bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bench:
 
 
 def test_two_connections_meet_in_a_socket_and_end_with_the_task(bench: Bench) -> None:
-    with bench.open() as via:
-        assert via == "127.0.0.1:43210"
+    with bench.open() as way:
+        assert (way.address, way.broken) == ("127.0.0.1:43210", "")
         assert len(bench.running) == 2
     assert bench.running == []
     (to_relay,) = [call for call in bench.calls if " -L " in call]
@@ -119,10 +132,24 @@ def test_two_connections_meet_in_a_socket_and_end_with_the_task(bench: Bench) ->
 
 def test_a_relay_on_the_controller_needs_one_connection(bench: Bench) -> None:
     bench.relay = Connection("localhost", bench.ssh, transport="local")
-    with bench.open({"host": "localhost", "port": "5055"}) as via:
-        assert via == "127.0.0.1:43210"
+    with bench.open({"host": "localhost", "port": "5055"}) as way:
+        assert way.address == "127.0.0.1:43210"
     (call,) = bench.calls
     assert "-R 127.0.0.1:0:127.0.0.1:5055 node" in call
+
+
+def test_one_that_dies_meanwhile_is_told(bench: Bench) -> None:
+    """What its ssh says at the end is kept; the other end goes with the task."""
+    with bench.open() as way:
+        (bench.place / "how.node").write_text("dies")
+        deadline = time.monotonic() + 5
+        while "closed by" not in way.broken and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert "the tunnel to node1 was wanted to the end" in way.broken
+        assert "exit code -9 after saying: " in way.broken
+        assert "Connection to node closed by remote host" in way.broken
+        assert "run again, or let airgap_transport be bundle" in way.broken
+    assert bench.running == []
 
 
 def test_it_ends_when_the_task_fails(bench: Bench) -> None:
@@ -160,8 +187,8 @@ def test_forbidden_forwarding_is_told_once_with_the_other_way(bench: Bench) -> N
 
 def test_a_busy_sshd_is_asked_again(bench: Bench) -> None:
     bench.how("node", "busy")
-    with bench.open() as via:
-        assert via == "127.0.0.1:43210"
+    with bench.open() as way:
+        assert way.address == "127.0.0.1:43210"
     assert sum(" -R " in call for call in bench.calls) == 3
 
 
