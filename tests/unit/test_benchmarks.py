@@ -74,19 +74,25 @@ def test_seconds_are_the_median() -> None:
     assert Case((5.0, 3.0, 9.0), 0, 0, 0, 0, 0, 0, 0).typical == 5.0
 
 
+FACTS = page.Facts("2026-01-15", "abc1234", "2 cores", "Python 3.11", "forks 10")
+
+
 def test_page_tells_what_was_measured() -> None:
-    facts = page.Facts("2026-01-15", "abc1234", "2 cores", "Python 3.11", "forks 10")
     heavy = SimpleNamespace(size=1040 * MB, compressed=COMPRESSED, missing=MISSING)
     slow = {**OURS, "no-op": replace(OURS["no-op"], tasks=9, seconds=(3.25, 5.0, 3.0))}
     verdicts = judge(slow, PEER, COMPRESSED, MISSING)
-    text = page.page(facts, heavy, {"ours": slow, "peer": PEER}, verdicts, "## Scale\n")
-    assert "2026-01-15, commit abc1234" in text
-    assert "1.04 GB (500.0 MB compressed)" in text
-    assert "| ours | 20.0 | 4.0 | 3.2 (3.2, 5.0, 3.0) |" in text
-    assert "| peer | 900.0 MB | 900.0 MB | 1.0 MB |" in text
-    assert "| no-op: tasks that reach a node | at most 4 | 9 | **missed** |" in text
-    assert "an update of 1.0 MB moved 1.0 MB" in text
-    assert text.endswith("## Scale\n")
+    part = page.side_by_side(heavy, {"ours": slow, "peer": PEER}, verdicts)
+    assert "1.04 GB (500.0 MB compressed)" in part
+    assert "| ours | 20.0 | 4.0 | 3.2 (3.2, 5.0, 3.0) |" in part
+    assert "| peer | 900.0 MB | 900.0 MB | 1.0 MB |" in part
+    assert "| no-op: tasks that reach a node | at most 4 | 9 | **missed** |" in part
+    assert "an update of 1.0 MB moved 1.0 MB" in part
+    text = page.page(FACTS, "", "side", part)
+    begin = (
+        "## One image on three nodes\n\nMeasured 2026-01-15, commit abc1234.\n\nAn image of 1.04 GB"
+    )
+    assert text.partition("forks 10.\n\n")[2].startswith(begin)
+    assert page.page(FACTS, text, "side", part) == text
 
 
 def test_targets_are_those_that_were_set() -> None:
@@ -126,7 +132,21 @@ def test_a_target_below_what_the_engine_takes_is_missed_and_says_so(
 
 
 def test_a_part_of_the_page_takes_the_place_of_the_former() -> None:
-    part = "## Telling of 200 images\n\nnew\n"
-    assert info_page.replaced("# Page\n", part) == f"# Page\n\n{part}"
-    before = "# Page\n\n## Telling of 20 images\n\nold\n\n## Nodes\n\nmore\n"
-    assert info_page.replaced(before, part) == f"# Page\n\n{part}\n## Nodes\n\nmore\n"
+    former = "# Page\n\nold\n\n## Telling of 20 images\n\nold\n\n### More old\n"
+    before = f"{former}\n## Planning 5 nodes\n\nkept\n"
+    text = page.page(FACTS, before, "info", "## Telling of 200 images\n\nnew\n")
+    assert "old" not in text
+    _head, *parts = text.split("\n## ")
+    stamp = "Measured 2026-01-15, commit abc1234."
+    assert parts == [
+        f"Telling of 200 images\n\n{stamp}\n\nnew\n",
+        "Planning 5 nodes\n\nkept\n",
+    ]
+    more = page.page(FACTS, text, "side", "## One image on three nodes\n\nfirst\n")
+    assert [one.split()[0] for one in more.split("\n## ")[1:]] == ["One", "Telling", "Planning"]
+
+
+def test_every_part_of_the_page_has_its_heading() -> None:
+    found = [name.read_text().partition("\n")[0] for name in page.HEAD.parent.glob("*.md")]
+    for begin in page.PARTS.values():
+        assert sum(line.startswith(begin) for line in found) == 1

@@ -12,6 +12,7 @@ import platform
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
@@ -21,7 +22,7 @@ from . import contenders, image, info, many, peer, pulls
 from .contenders import OURS, PEER, RELAY, ROOT, SETTINGS, Contender
 from .image import REPOSITORY, Heavy
 from .measure import Took, run
-from .page import Facts, page, told
+from .page import PARTS, Facts, page, side_by_side, told
 from .stage import REGISTRY, Stage
 from .targets import Case, Verdict, judge
 
@@ -29,6 +30,9 @@ CACHE = ROOT / ".cache" / "bench"
 PAGE = ROOT / "docs" / "benchmarks.md"
 # case -> the versions that are brought one after the other
 CASES = {"cold": ["1"], "update": ["2", "3", "4"], "no-op": ["4"], "weightless": ["5"]}
+HOSTS = 500  # planned in one run
+# The text of a part of the page, and what it says of the targets.
+Measured = tuple[str, Sequence[Verdict]]
 # Its runs are long and differ little.
 PEER_CASES = {"cold": ["1"], "update": ["2"], "no-op": ["2"]}
 PLAIN_CASES = {"cold": ["1"], "update": ["2"]}
@@ -38,21 +42,39 @@ def main() -> int:
     """The command."""
     options = _options()
     CACHE.mkdir(parents=True, exist_ok=True)
-    stage = Stage(options.fleet)
+    stage, facts = Stage(options.fleet), None
+    verdicts: list[Verdict] = []
+    for part in options.part or PARTS:
+        text, found = MEASURE[part](stage)
+        facts = facts or _facts(stage)
+        before = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+        PAGE.write_text(page(facts, before, part, text), encoding="utf-8")
+        _say(f"written: {PAGE.relative_to(ROOT)}, {PARTS[part].strip(' #')}")
+        verdicts += found
+    return _tell(verdicts)
+
+
+def _pulls(stage: Stage) -> Measured:
+    stage.prepare()
+    pulled = pulls.measure(stage, CACHE / "pulls", peer.collections(CACHE), peer.needs(CACHE))
+    verdicts = pulls.judge(pulled)
+    return pulls.section(pulled, told(verdicts)), verdicts
+
+
+def _info(stage: Stage) -> Measured:
+    return info.bench(stage, CACHE)
+
+
+def _side(stage: Stage) -> Measured:
     heavy, measured = _side_by_side(stage, CACHE / "side")
     verdicts = judge(measured[RELAY], measured[PEER], heavy.compressed, heavy.missing)
-    pulled = pulls.measure(stage, CACHE / "pulls", peer.collections(CACHE), peer.needs(CACHE))
-    part, listed = info.bench(stage, CACHE)
-    rest = pulls.section(pulled, told(pulls.judge(pulled))) + f"{part}\n" + _scale(options.hosts)
-    PAGE.write_text(page(_facts(stage), heavy, measured, verdicts, rest), encoding="utf-8")
-    _say(f"written: {PAGE.relative_to(ROOT)}")
-    return _tell([*verdicts, *pulls.judge(pulled), *listed])
+    return side_by_side(heavy, measured, verdicts), verdicts
 
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchlib", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("fleet", help="name of a test fleet that is up")
-    parser.add_argument("--hosts", type=int, default=500, help="hosts that are planned in one run")
+    parser.add_argument("--part", action="append", choices=PARTS, help="all, unless some are named")
     return parser.parse_args()
 
 
@@ -113,16 +135,16 @@ def _case(took: list[Took], sent: int | None) -> Case:
     )
 
 
-def _scale(hosts: int) -> str:
+def _many(_stage: Stage) -> Measured:
     work = CACHE / "many"
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
-    done = many.plan(hosts, work)
+    done = many.plan(HOSTS, work)
     (work / "output").write_text(done.output)
     if done.code != 0:
-        raise SystemExit(f"{hosts} hosts: the run failed, see {work}/output")
-    _say(f"{hosts} hosts planned: {done.seconds:.0f} s")
-    return many.section(done)
+        raise SystemExit(f"{HOSTS} hosts: the run failed, see {work}/output")
+    _say(f"{HOSTS} hosts planned: {done.seconds:.0f} s")
+    return many.section(done), []
 
 
 def _facts(stage: Stage) -> Facts:
@@ -163,6 +185,13 @@ def _tell(verdicts: list[Verdict]) -> int:
 def _say(text: str) -> None:
     print(text, flush=True)
 
+
+MEASURE: dict[str, Callable[[Stage], Measured]] = {
+    "side": _side,
+    "pulls": _pulls,
+    "info": _info,
+    "many": _many,
+}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,7 +1,4 @@
-"""image_info beside docker_image_info of community.docker, over the same Engines, in one run.
-
-`python -m benchlib.info FLEET` runs this part alone and puts it into docs/benchmarks.md.
-"""
+"""image_info beside docker_image_info of community.docker, over the same Engines, in one run."""
 
 from __future__ import annotations
 
@@ -22,7 +19,7 @@ from fleetlib.layers import Member, pack_into
 
 from . import peer
 from .contenders import HERE, OURS, PEER, ROOT, SETTINGS
-from .info_page import ALL, EMPTY, LIST, NAMED, Row, judge, replaced, section
+from .info_page import ALL, EMPTY, LIST, NAMED, Row, judge, section
 from .stage import PYTHON, REGISTRY, Stage, each
 from .targets import Verdict
 
@@ -183,18 +180,3 @@ def bench(stage: Stage, cache: Path) -> tuple[str, list[Verdict]]:
     rows = measure(stage, peer.collections(cache), peer.needs(cache), work)
     verdicts = judge(rows, IMAGES)
     return section(rows, verdicts, IMAGES, TAGS, SHARED_LAYERS + 1), verdicts
-
-
-def main() -> int:
-    """The command."""
-    cache, page = ROOT / ".cache" / "bench", ROOT / "docs" / "benchmarks.md"
-    cache.mkdir(parents=True, exist_ok=True)
-    part, verdicts = bench(Stage(sys.argv[1]), cache)
-    page.write_text(replaced(page.read_text(encoding="utf-8"), part), encoding="utf-8")
-    for one in verdicts:
-        print(f"{one.target}: wanted {one.wanted}, found {one.found}: {one.state}", flush=True)
-    return int(any(one.fails for one in verdicts))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,7 +14,6 @@ MOST_OF_TIME = 0.25
 OURS, PEER = "fleet.images", "community.docker"
 EMPTY, NAMED, ALL, LIST = "empty", "by name", "all", "the Engine's list"
 TEMPLATE = Path(__file__).with_name("info.md")
-HEAD = "## Telling of "
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,6 @@ def section(
         cells = [took[host, task] for host in hosts]
         lines.append([task, *(f"{c.typical:.2f} ({_range(c)})" for c in cells)])
     return TEMPLATE.read_text(encoding="utf-8").format(
-        head=HEAD,
         images=images,
         tags=tags,
         layers=layers,
@@ -90,11 +88,3 @@ def _range(row: Row) -> str:
 
 def _table(lines: Sequence[Sequence[str]]) -> str:
     return "".join("| " + " | ".join(line) + " |\n" for line in lines)
-
-
-def replaced(page: str, part: str) -> str:
-    """The page with this part in the place of the former one, or at its end."""
-    before, found, after = page.partition(HEAD)
-    rest = after.partition("\n## ")[2]
-    tail = f"\n## {rest}" if found and rest else ""
-    return f"{before.rstrip()}\n\n{part.rstrip()}\n{tail}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,7 +14,14 @@ CASES = ("cold", "update", "no-op")
 if TYPE_CHECKING:
     from .image import Heavy
 
-TEMPLATE = Path(__file__).with_name("side_by_side.md")
+HEAD, TEMPLATE = (Path(__file__).with_name(name) for name in ("head.md", "side_by_side.md"))
+# How the heading of each part begins, in the order of the page.
+PARTS = {
+    "side": "## One image ",
+    "pulls": "## Pulling ",
+    "info": "## Telling of ",
+    "many": "## Planning ",
+}
 
 
 @dataclass(frozen=True)
@@ -27,18 +35,30 @@ class Facts:
     settings: str
 
 
-def page(
-    facts: Facts,
+def page(facts: Facts, before: str, part: str, text: str) -> str:
+    """The page `before` with another text of one of PARTS, which may be measured one by one."""
+    heading, _line, body = text.strip().partition("\n")
+    stamped = f"{heading}\n\nMeasured {facts.date}, commit {facts.commit}.\n\n{body.strip()}\n"
+    kept = {
+        name: f"{one.strip()}\n"
+        for one in re.split(r"^(?=## )", before, flags=re.MULTILINE)
+        for name, begin in PARTS.items()
+        if one.startswith(begin)
+    }
+    parts = {**kept, part: stamped}
+    head = HEAD.read_text(encoding="utf-8").format(**asdict(facts))
+    return head + "\n".join(parts[name] for name in PARTS if name in parts)
+
+
+def side_by_side(
     heavy: Heavy,
     measured: Mapping[str, Mapping[str, Case]],
     verdicts: Sequence[Verdict],
-    scale: str,
 ) -> str:
-    """The whole page; `measured` has contender -> case -> what it took, ours first."""
+    """The part on all contenders; `measured` has contender -> case -> what it took, ours first."""
     ours = next(iter(measured.values()))
     weightless = ours["weightless"]
-    text = TEMPLATE.read_text(encoding="utf-8").format(
-        **asdict(facts),
+    return TEMPLATE.read_text(encoding="utf-8").format(
         size=_bytes(heavy.size),
         compressed=_bytes(heavy.compressed),
         missing=_bytes(heavy.missing),
@@ -47,7 +67,6 @@ def page(
         moved=_bytes(image_bytes(ours["update"], weightless)),
         verdicts=told(verdicts),
     )
-    return text + scale
 
 
 def _tables(measured: Mapping[str, Mapping[str, Case]]) -> Sequence[str]:
