@@ -30,7 +30,9 @@ _SCRIPT = Path(__file__).parent / "files" / "faulty_registry.py"
 _CLEAN = (
     "docker images -a --format '{{.Repository}}:{{.Tag}}' | grep -E 'shop/|site.example' |"
     " xargs -r docker rmi -f >/dev/null 2>&1;"
-    " docker images -aq | xargs -r docker rmi -f >/dev/null 2>&1; true"
+    " docker images -aq | xargs -r docker rmi -f >/dev/null 2>&1;"
+    # What a killed pull got, containerd keeps for a day under the pull's lease.
+    " ctr -n moby leases ls -q 2>/dev/null | xargs -r ctr -n moby leases rm --sync >/dev/null; true"
 )
 
 

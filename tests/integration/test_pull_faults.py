@@ -81,6 +81,34 @@ def test_two_runs_at_once(faulty: Rig) -> None:
         assert faulty.names(node) == set(wanted)
 
 
+def test_a_tunnel_that_dies_during_a_pull(faulty: Rig) -> None:
+    """The Engine's error, and which tunnel ended; nothing is left, and the next run gets there."""
+    empty(faulty)
+    relay, *others = NODES
+    nodes = [next(node for node in others if is_classic(node) is kind) for kind in (True, False)]
+    wanted = "site.example/bslowx{{ 5 + groups.nodes.index(inventory_hostname) }}/shop/nginx:1"
+    tunnel = {"host": relay, "port": int(FAULTY.rpartition(":")[2])}
+    task = pull("pull", [wanted], **NO_LOGIN, tunnel=tunnel, retries=1)
+    cases = {node: f"bslowx{5 + NODES.index(node)}" for node in nodes}
+
+    def is_under_way(node: str) -> bool:
+        return any("/blobs/" in line for _at, line in asked(faulty, relay, cases[node]))
+
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(faulty.results, ",".join(nodes), [task])
+        for node in nodes:
+            wait_for(f"a blob for {node}", lambda node=node: run.done() or is_under_way(node))
+            faulty.inside(node, "sh", "-c", _HANG_UP, check=False)
+        told = run.result()["pull"]
+    for node in nodes:
+        assert told[node]["failed"] and told[node]["tunnel_failed"], told[node]
+        assert f"the tunnel to {node} was wanted to the end" in told[node]["msg"]
+        assert faulty.names(node) == set()
+    again = faulty.results(",".join(nodes), [{**task, "name": "again"}])["again"]
+    assert not any(again[node].get("failed") for node in nodes), again
+    assert all(faulty.names(node) == {f"site.example/{cases[node]}/shop/nginx:1"} for node in nodes)
+
+
 def test_an_engine_that_restarts_during_a_pull(faulty: Rig) -> None:
     empty(faulty)
     wanted = [image("bslowx98", "nginx")]
@@ -109,34 +137,6 @@ def test_an_engine_that_restarts_during_a_pull(faulty: Rig) -> None:
         assert faulty.names(node) == set(wanted)
         if is_classic(node):
             assert faulty.inside(node, "docker", "run", "--rm", *_none(wanted[0])) is not None
-
-
-def test_a_tunnel_that_dies_during_a_pull(faulty: Rig) -> None:
-    """The Engine's error, and which tunnel ended; nothing is left, and the next run gets there."""
-    empty(faulty)
-    relay, *others = NODES
-    nodes = [next(node for node in others if is_classic(node) is kind) for kind in (True, False)]
-    wanted = "site.example/bslowx{{ 5 + groups.nodes.index(inventory_hostname) }}/shop/nginx:1"
-    tunnel = {"host": relay, "port": int(FAULTY.rpartition(":")[2])}
-    task = pull("pull", [wanted], **NO_LOGIN, tunnel=tunnel, retries=1)
-    cases = {node: f"bslowx{5 + NODES.index(node)}" for node in nodes}
-
-    def is_under_way(node: str) -> bool:
-        return any("/blobs/" in line for _at, line in asked(faulty, relay, cases[node]))
-
-    with ThreadPoolExecutor(1) as pool:
-        run = pool.submit(faulty.results, ",".join(nodes), [task])
-        for node in nodes:
-            wait_for(f"a blob for {node}", lambda node=node: run.done() or is_under_way(node))
-            faulty.inside(node, "sh", "-c", _HANG_UP, check=False)
-        told = run.result()["pull"]
-    for node in nodes:
-        assert told[node]["failed"] and told[node]["tunnel_failed"], told[node]
-        assert f"the tunnel to {node} was wanted to the end" in told[node]["msg"]
-        assert faulty.names(node) == set()
-    again = faulty.results(",".join(nodes), [{**task, "name": "again"}])["again"]
-    assert not any(again[node].get("failed") for node in nodes), again
-    assert all(faulty.names(node) == {f"site.example/{cases[node]}/shop/nginx:1"} for node in nodes)
 
 
 def _none(name: str) -> tuple[str, ...]:
