@@ -19,6 +19,10 @@ export ANSIBLE_COLLECTIONS_PATH=$venv/collections
 export PYTHONDONTWRITEBYTECODE=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 export LANG=C.UTF-8 LC_ALL=C.UTF-8 # Ansible insists on UTF-8
 
+# Workers of the unit tests: a good part of their time is waiting.
+# shellcheck disable=SC2034 # for the scripts that source this
+unit_workers=$(($(nproc) * 2))
+
 say() { printf "%s\n" "$@"; }
 die() {
     printf '%s\n' "$*" >&2
