@@ -46,8 +46,11 @@ class Host:
         return Taking(self.run, self.fetch, paths, self.here)
 
     def write(self, name: str, number: int, content: str) -> str:
+        """Appears whole, as the parts of a bundle do: a look may come at any moment."""
         part = part_name(self.there / name, number)
-        part.write_text(content)
+        beside = self.there / "beside"
+        beside.write_text(content)
+        beside.replace(part)
         return str(part)
 
     def wait_for(self, count: int) -> None:
