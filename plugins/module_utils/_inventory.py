@@ -148,6 +148,11 @@ def _image(store: str, entry: Json, users: Sequence[Container], children: Sequen
     )
 
 
+def tags(inspection: Json) -> set[str]:
+    """The references with tags of an image's inspection (GET /images/<id>/json), fully spelled."""
+    return {str(one) for one in _names(inspection.get("RepoTags")) if not one.digest}
+
+
 def _names(texts: Sequence[str] | None) -> list[Reference]:
     """What a list of names holds; Engine 20.10 lists `<none>:<none>` where there is none."""
     names = []

@@ -9,6 +9,7 @@ Force is what removes the record of an image in use and leaves its layers on the
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._holdings import CLASSIC
 from ansible_collections.fleet.images.plugins.module_utils._hostlock import HostLock
 from ansible_collections.fleet.images.plugins.module_utils._inventory import Container, Image
+from ansible_collections.fleet.images.plugins.module_utils._reference import parse
 from ansible_collections.fleet.images.plugins.module_utils._removal import Entry, Job, Removal
 
 # A container that removes itself when it stops (--rm) needs a moment.
@@ -36,13 +38,20 @@ class Before:
 
 
 class Remover:
-    """Removes images from one Engine; `prune`: what they alone were built upon goes as well."""
+    """Removes images from one Engine; `prune`: what they alone were built upon goes as well.
 
-    def __init__(self, engine: Engine, prune: bool) -> None:
+    `sweeping`: by a policy and not by name, so that bytes are not proved for each image, which costs
+    calls, and what the Engine holds back is no failure. `deleted`: what the Engine's answers say
+    that it deleted, image IDs and on a classic store chain IDs.
+    """
+
+    def __init__(self, engine: Engine, prune: bool, sweeping: bool = False) -> None:
         self._engine = engine
         self._classic = engine.facts.store == CLASSIC
         self._noprune = int(not prune)
+        self._sweeping = sweeping
         self._sizes: dict[str, int] = {}
+        self.deleted: list[str] = []
 
     def look(self) -> list[Image]:
         """All images, nameless ones included, and their containers; raises EngineError."""
@@ -53,7 +62,11 @@ class Remover:
     def run(self, removal: Removal, images: Sequence[Image]) -> None:
         """Does the plan and writes into its entries what became of them; raises nothing."""
         self._sizes = {image.id: image.size for image in images}
-        done = [job for job in removal.jobs if self._try(job)]
+        done = [job for job in removal.jobs if self.do(job)]
+        self.verify(done)
+
+    def verify(self, done: Sequence[Job]) -> None:
+        """Compares what was done with what the Engine has now, and says so in the entries."""
         try:
             there = {image.id: image for image in self.look()}
         except EngineError as error:
@@ -64,7 +77,7 @@ class Remover:
         for job in done:
             verify(job, there.get(job.image.id))
 
-    def _try(self, job: Job) -> bool:
+    def do(self, job: Job) -> bool:
         """Whether there is something to verify; what the Engine refused is said in the entries."""
         planned, job.last.containers = job.containers, []
         left, deleted = list(job.entries), list[str]()
@@ -79,11 +92,13 @@ class Remover:
                 left.pop(0)
         except EngineError as error:
             # What went before is done, and the rest is not.
+            held = self._sweeping and error.status == _CONFLICT
             for entry in left:
-                entry.end("failed", f"{entry.name}: {error}")
+                entry.end("kept" if held else "failed", f"{entry.name}: {error}")
                 entry.bytes = 0
             job.entries = [entry for entry in job.entries if entry not in left]
-        if job.goes and not left:
+        self.deleted += deleted
+        if job.goes and not left and not self._sweeping:
             last.bytes = self._freed(before, deleted)
         return bool(job.entries)
 
@@ -116,10 +131,25 @@ class Remover:
         deleted: list[str] = []
         named = [other.reference for other in job.entries]
         names = [name for name in _removal.names(image) if name not in named]
-        if len(names) > 1:
-            for name in names:
+        taken: list[str] = []
+        try:
+            for name in names if len(names) > 1 else ():
                 deleted += self._delete(name)
-        return deleted + self._delete(image.id)
+                taken.append(name)
+            return deleted + self._delete(image.id)
+        except EngineError:
+            self._give_back(image, taken)
+            raise
+
+    def _give_back(self, image: Image, names: Sequence[str]) -> None:
+        """The tags that an image lost before the Engine refused to let go of it.
+
+        Only for as long as it is there; what the Engine refused is the error that counts.
+        """
+        for name in names:
+            if name in image.references:
+                with contextlib.suppress(EngineError):
+                    self._engine.tag(image.id, parse(name))
 
     def _delete(self, name: str) -> list[str]:
         """DELETE without force; what is gone already is fine."""
@@ -132,7 +162,7 @@ class Remover:
         return [one["Deleted"] for one in answer or () if "Deleted" in one]
 
     def _before(self, job: Job) -> Before:
-        if not job.goes:
+        if not job.goes or self._sweeping:
             return Before()
         if not self._classic:
             return Before(layers=self._layers())

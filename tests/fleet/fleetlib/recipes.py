@@ -9,7 +9,7 @@ from .places import key_of
 RECIPE_VERSION = 1
 _LOGIN = ("openssh-server", "python3", "iproute2")
 _ENGINE = ("docker.io", "containerd", "iptables", "procps")
-_CLIENT = ("docker-cli",)
+_CLIENT = ("docker-cli", "docker-buildx")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,237 @@
+# Copyright (c) 2026, The fleet.images authors
+# GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
+# SPDX-License-Identifier: GPL-3.0-or-later
+
+"""The plan of a clean-up: which images go and why, what that frees, and why it may be refused."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _amounts,
+    _holdings,
+    _plan_file,
+    _policy,
+    _protection,
+    _reclaim,
+    _removal,
+    _retention,
+    _stock,
+    _survey,
+)
+from ansible_collections.fleet.images.plugins.module_utils._amounts import (
+    Percent,
+    PolicyError,
+    Target,
+)
+from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
+from ansible_collections.fleet.images.plugins.module_utils._policy import Budgets, Policy
+from ansible_collections.fleet.images.plugins.module_utils._reclaim import Range, Stock
+from ansible_collections.fleet.images.plugins.module_utils._removal import Entry, Removal
+from ansible_collections.fleet.images.plugins.module_utils._retention import Verdict
+from ansible_collections.fleet.images.plugins.module_utils._survey import Survey
+
+Params = Mapping[str, Any]
+
+
+@dataclass
+class Plan:
+    """What goes from one Engine, and what stays.
+
+    `goes`: verdicts in the order of removal, `stays`: the others. `removal`: what is to be done for
+    it. `frees`: image ID -> the bytes that go with it, in that order. `settled`: entries of a saved
+    plan that are not to be done any more. `refused`: why none of it may be done.
+    """
+
+    goes: list[Verdict]
+    stays: list[Verdict]
+    removal: Removal
+    stock: Stock
+    frees: dict[str, Range]
+    settled: list[Entry] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+
+    @property
+    def total(self) -> Range:
+        """The bytes that all of it frees."""
+        return _reclaim.total(self.frees.values())
+
+    def entries(self) -> list[dict[str, Any]]:
+        """The module's `plan`."""
+        return [
+            {
+                **_survey.names(one.image),
+                "reason": one.reason,
+                "bytes": self.frees[one.image.id].least,
+                "bytes_max": self.frees[one.image.id].most,
+            }
+            for one in self.goes
+        ]
+
+    def kept(self) -> list[dict[str, Any]]:
+        """The module's `kept`."""
+        return [{**_survey.names(one.image), "reason": one.reason} for one in self.stays]
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What the options ask for, checked before anything is looked at.
+
+    `target`: bytes, or a part of the disk, that are to be free; None for no such limit.
+    """
+
+    policy: Policy
+    budgets: Budgets
+    target: Target | None
+    params: Params
+
+    @property
+    def times_matter(self) -> bool:
+        """Whether it matters when images were tagged."""
+        policy = self.policy
+        by_time = policy.keep_last is not None and policy.keep_last_by == "time"
+        return by_time or policy.tagged_before is not None or self.ledger_path is not None
+
+    @property
+    def ledger_path(self) -> str | None:
+        """The ledger, where last uses matter."""
+        matters = self.policy.unused_for is not None or self.target is not None
+        return self.params["ledger_path"] if matters else None
+
+
+def wishes(params: Params) -> Wishes:
+    """Raises PolicyError for whatever is no policy."""
+    if params["keep_bases"] and params["lock"] is None and not params["lock_path"]:
+        raise PolicyError(
+            "keep_bases: a lock was wanted, which says what the next bundle brings; none is given,"
+            " set lock or lock_path"
+        )
+    most = params["max_bytes"]
+    budgets = Budgets(
+        params["max_images"],
+        None if most is None else _amounts.amount(most),
+        params["min_images_left"],
+    )
+    target = params["free_target"]
+    return Wishes(
+        _policy.policy(params),
+        budgets,
+        None if target is None else _amounts.parse_target(target),
+        params,
+    )
+
+
+def make(engine: Engine, wanted: Wishes, survey: Survey, now: int) -> Plan:
+    """The plan by policy. Raises EngineError, PolicyError and what `_protection` raises."""
+    params = wanted.params
+    protected = _protection.protected(engine, survey.images, params)
+    verdicts = _retention.decide(survey.subjects(), wanted.policy, now, protected)
+    doomed = [one.image.id for one in verdicts if one.goes]
+    stock = _stock.read(engine, survey.images, doomed)
+    if params["keep_bases"]:
+        verdicts = _bases(engine, verdicts, stock, params)
+    verdicts = [_last_copy(engine, one, params) for one in verdicts]
+    if wanted.target is not None:
+        verdicts = _until(engine, wanted.target, verdicts, survey, stock)
+    return _planned(engine, wanted, verdicts, survey, stock)
+
+
+def again(engine: Engine, wanted: Wishes, survey: Survey, now: int) -> Plan:
+    """The part of a saved plan that still holds. Raises as `make` does."""
+    saved = _plan_file.read(wanted.params["apply"], engine)
+    protected = _protection.protected(engine, survey.images, wanted.params)
+    guard = Policy(
+        scope="unused",
+        protect=wanted.policy.protect,
+        protect_labels=wanted.policy.protect_labels,
+    )
+    found = {
+        one.image.id: one
+        for one in _retention.decide(survey.subjects(), guard, now, protected)
+    }
+    verdicts, settled = [], []
+    for entry in saved:
+        verdict = found.pop(entry.id, None)
+        reason = entry.differs(verdict.image if verdict else None)
+        if verdict is None or reason:
+            settled.append(entry.settled(verdict, reason))
+        if verdict is not None:
+            goes = verdict.goes and not reason
+            told = entry.reason if goes else reason or verdict.reason
+            verdicts.append(_last_copy(engine, Verdict(verdict.image, goes, told), wanted.params))
+    outside = [replace(one, goes=False, reason="the plan does not name it") for one in found.values()]
+    doomed = [one.image.id for one in verdicts if one.goes]
+    stock = _stock.read(engine, survey.images, doomed)
+    plan = _planned(engine, wanted, [*verdicts, *outside], survey, stock)
+    plan.settled = settled
+    return plan
+
+
+def _planned(
+    engine: Engine, wanted: Wishes, verdicts: Sequence[Verdict], survey: Survey, stock: Stock
+) -> Plan:
+    rules = _removal.Rules(engine.facts.store, _removal.SKIP, force=True)
+    told = {one.image.id: one for one in verdicts if one.goes}
+    removal = _removal.plan(list(told), survey.images, rules)
+    goes = [told[job.image.id] for job in removal.jobs]
+    for job, one in zip(removal.jobs, goes):
+        job.last.reason = one.reason
+    order = [one.image.id for one in goes]
+    stays = [one for one in verdicts if one.image.id not in order]
+    groups = _reclaim.along(order, survey.images)
+    frees = dict(zip(order, _reclaim.freed(stock, groups)))
+    plan = Plan(goes, stays, removal, stock, frees)
+    plan.refused = _retention.exceeded([*goes, *stays], wanted.budgets, plan.total.most)
+    return plan
+
+
+def _bases(
+    engine: Engine, verdicts: Sequence[Verdict], stock: Stock, params: Params
+) -> list[Verdict]:
+    """Keeps the layers that the lock's images need.
+
+    A stock knows them by chain ID, on a containerd store that can be read by the digests of blobs.
+    """
+    platform = engine.facts.platform
+    locked = [one for one in _protection.lock_of(params).values() if one.runs_on(platform)]
+    needed: set[str] = set()
+    for layers in (one.on(platform).layers for one in locked):
+        needed.update(_holdings.chain_ids([layer.diff_id for layer in layers]))
+        needed.update(layer.digest for layer in layers)
+    return _retention.keep_bases(verdicts, needed, stock.parts)
+
+
+def _last_copy(engine: Engine, verdict: Verdict, params: Params) -> Verdict:
+    if not verdict.goes or verdict.image.id not in params["last_copies"]:
+        return verdict
+    login = (params["registry_username"] or "", params["registry_password"] or "")
+    wrong = _protection.served(engine, verdict.image, *login)
+    if not wrong:
+        return verdict
+    return replace(verdict, goes=False, reason=f"the last copy in the fleet, and {wrong}")
+
+
+def _until(
+    engine: Engine,
+    target: Target,
+    verdicts: Sequence[Verdict],
+    survey: Survey,
+    stock: Stock,
+) -> list[Verdict]:
+    """Goers as far as the target wants them, by the least that each is sure to free."""
+    disk = _stock.disk(engine)
+    if disk is None:
+        raise PolicyError(
+            f"free_target: the disk of the images of {engine.host} was wanted, it cannot be read from"
+            " here; run this on the Engine's own host"
+        )
+    order = [one.image.id for one in verdicts if one.goes]
+    groups = dict(zip(order, _reclaim.along(order, survey.images)))
+    reclaim = _reclaim.Reclaim(stock)
+    wanted = target.of(disk.total) if isinstance(target, Percent) else target
+    return _retention.until(
+        verdicts, lambda id_: reclaim.remove(*groups[id_]).least, wanted - disk.free
+    )
