@@ -123,7 +123,7 @@ class StockedEngine(EngineStub):
 
     def listing(self, one: Stock, among: list[Stock], shared: bool) -> dict[str, Any]:
         old = self.api == "1.41"
-        digests: Any = self.pinned(one)[-1:]
+        digests: Any = self.pinned(one)[-1:] or (None if old else [])
         tags: Any = one.tags or (None if old else [])
         if old and not (tags or digests):
             tags, digests = ["<none>:<none>"], ["<none>@<none>"]
