@@ -29,9 +29,9 @@ from ansible_collections.fleet.images.plugins.module_utils._policy import (
 )
 from ansible_collections.fleet.images.plugins.module_utils._reference import parse
 
-# Build dates up to here (1980-01-02, UTC) are what reproducible builds write: the beginning of
-# Unix's time, or that of ZIP and FAT. They say nothing about age.
-PLACEHOLDER = 315_619_200
+# Build dates up to here (the end of 1980-01-02, UTC) are what reproducible builds write: the
+# beginning of Unix's time, or that of ZIP and FAT. They say nothing about age.
+PLACEHOLDER = 315_705_599
 BUILT_UPON = "images are built upon it"
 
 
