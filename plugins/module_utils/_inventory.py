@@ -66,6 +66,7 @@ class Image:
     `references` and `digests` are fully spelled. `platforms` is None where the list does not tell.
     `shared`: bytes of unpacked layers that other images use too, None where that is not told.
     `size` in bytes: unpacked layers on the classic store, these and the blobs on containerd.
+    `store`: the kind of the Engine's image store, since names keep an image in two ways.
     """
 
     id: str
@@ -79,11 +80,19 @@ class Image:
     platforms: tuple[str, ...] | None
     containers: tuple[Container, ...] = ()
     children: tuple[str, ...] = field(default=())
+    store: str = CLASSIC
 
     @property
     def dangling(self) -> bool:
-        """Whether nothing names it and no image is built upon it."""
-        return not (self.references or self.digests or self.children)
+        """Whether `docker image prune` takes it, were no container using it.
+
+        On the classic store: it has no tag, and no image is built upon it; a digest keeps nothing
+        there. On containerd: it has no name at all; a name by digest is one
+        (daemon/images/image_prune.go and daemon/containerd/image_prune.go of moby).
+        """
+        if self.store == CONTAINERD:
+            return not (self.references or self.digests)
+        return not (self.references or self.children)
 
     @property
     def name(self) -> str:
@@ -145,6 +154,7 @@ def _image(store: str, entry: Json, users: Sequence[Container], children: Sequen
         platforms=_platforms(entry),
         containers=tuple(sorted(users, key=lambda one: one.name)),
         children=tuple(children),
+        store=store,
     )
 
 
@@ -282,10 +292,15 @@ def select(asked: Sequence[Wanted], images: Sequence[Image]) -> tuple[list[Image
 
 def _globbed(pattern: str, image: Image) -> bool:
     """Whether a glob names it, in full or as Docker prints it, with or without tag or digest."""
-    names = map(parse, (*image.references, *image.digests))
-    return any(fnmatchcase(text, pattern) for one in names for text in _spellings(one))
+    texts = spellings((*image.references, *image.digests))
+    return any(fnmatchcase(text, pattern) for text in texts)
 
 
-def _spellings(one: Reference) -> tuple[str, ...]:
-    bare = Reference(one.registry, one.repository)
-    return str(one), one.familiar, bare.name, bare.familiar
+def spellings(names: Iterable[str]) -> set[str]:
+    """What a glob may name of these references: in full and as Docker prints them, with and
+    without tag or digest."""
+    texts = set()
+    for one in map(parse, names):
+        bare = Reference(one.registry, one.repository)
+        texts |= {str(one), one.familiar, bare.name, bare.familiar}
+    return texts

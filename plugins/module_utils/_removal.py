@@ -234,7 +234,7 @@ def _may(todo: Sequence[Entry], users: Sequence[Container], in_use: str) -> bool
         blocking = [one for one in users if one.running]
     if not blocking:
         return True
-    held = f"used by {_told(users)}"
+    held = f"used by {told(users)}"
     for entry in todo:
         if in_use == SKIP:
             entry.end("kept", held)
@@ -249,7 +249,7 @@ _NEXT = {
 }
 
 
-def _told(users: Iterable[Container]) -> str:
+def told(users: Iterable[Container]) -> str:
     """Containers in words, whether they run as well."""
     texts = [
         f"{one.name or one.id[:12]} ({'running' if one.running else 'not running'}, {one.state})"
@@ -273,7 +273,7 @@ def foretell(job: Job, left: Sequence[str], built: Sequence[str]) -> None:
         job.last.reason = f"the image stays as {', '.join(left)}"
     if job.containers:
         job.last.containers = list(job.containers)
-        job.last.reason += f", once {_told(job.containers)} is removed"
+        job.last.reason += f", once {told(job.containers)} is removed"
 
 
 def _pruned(image: Image, below: Mapping[str, Image], gone: Collection[str]) -> set[str]:

@@ -154,7 +154,13 @@ images:
         state: {description: "As the Engine says it, such as V(running), V(exited) or V(created).", type: str, returned: always}
         running: {description: Whether it has a process; a paused one has., type: bool, returned: always}
     labels: {description: Its labels., type: dict, returned: always}
-    dangling: {description: Whether nothing names it and no image that is told of is built upon it., type: bool, returned: always}
+    dangling:
+      description:
+        - Whether C(docker image prune) would take it, were no container using it.
+        - "On the classic store: it has no tag, and no image that is told of is built upon it; a digest does not keep it."
+        - "On the containerd store: it has no name at all; a name by digest is one."
+      type: bool
+      returned: always
   sample:
     - name: docker.io/library/postgres:16-alpine
       id: sha256:9f2bc0f7b1b4f1a2f5d1ad63f2bd4f58e3a0c1b0a4c5d6e7f8091a2b3c4d5e6f

@@ -123,13 +123,15 @@ class StockedEngine(EngineStub):
 
     def listing(self, one: Stock, among: list[Stock], shared: bool) -> dict[str, Any]:
         old = self.api == "1.41"
-        digests: Any = self.pinned(one)[-1:] or ([] if not old else None)
-        tags: Any = one.tags or (["<none>:<none>"] if old else [])
+        digests: Any = self.pinned(one)[-1:] or (None if old else [])
+        tags: Any = one.tags or (None if old else [])
+        if old and not (tags or digests):
+            tags, digests = ["<none>:<none>"], ["<none>@<none>"]
         entry = {
             "Id": one.id,
             "ParentId": one.parent,
             "RepoTags": tags,
-            "RepoDigests": digests if tags != ["<none>:<none>"] else ["<none>@<none>"],
+            "RepoDigests": digests,
             "Created": one.created,
             "Labels": one.labels or None,
             "Size": one.size if self.classic else 2 * one.size,

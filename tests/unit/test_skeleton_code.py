@@ -25,6 +25,11 @@ PURE = (
     "_inventory",
     "_removal",
     "_versions",
+    "_amounts",
+    "_patterns",
+    "_compose",
+    "_policy",
+    "_conditions",
     "_retention",
     "_reclaim",
 )
