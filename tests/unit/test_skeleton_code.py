@@ -27,6 +27,7 @@ PURE = (
     "_versions",
     "_retention",
     "_reclaim",
+    "_reach",
 )
 ROOMS = "ansible_collections.fleet.images.plugins.module_utils."
 PURE_FILES = [p for p in PLUGINS if p.parent.name == "module_utils" and p.stem in PURE]
