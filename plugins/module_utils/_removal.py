@@ -129,7 +129,7 @@ def plan(texts: Sequence[str], images: Sequence[Image], rules: Rules) -> Removal
             jobs.append(job)
             if job.goes:
                 gone.add(image.id)
-                gone |= _pruned(image, below, gone) if rules.prune else set()
+                gone |= pruned(image, below, gone) if rules.prune else set()
     return Removal(entries, jobs)
 
 
@@ -276,16 +276,19 @@ def foretell(job: Job, left: Sequence[str], built: Sequence[str]) -> None:
         job.last.reason += f", once {told(job.containers)} is removed"
 
 
-def _pruned(image: Image, below: Mapping[str, Image], gone: Collection[str]) -> set[str]:
-    """The nameless images below one that goes, as far as they go with it."""
-    pruned: set[str] = set()
-    while image.parent in below and image.parent not in pruned:
+def pruned(image: Image, below: Mapping[str, Image], gone: Collection[str]) -> set[str]:
+    """The IDs of the nameless images below one that goes, as far as they go with it.
+
+    `below`: all images by ID. `gone`: the IDs that are gone by then.
+    """
+    found: set[str] = set()
+    while image.parent in below and image.parent not in found:
         image = below[image.parent]
-        kept = [one for one in image.children if one not in gone and one not in pruned]
+        kept = [one for one in image.children if one not in gone and one not in found]
         if names(image) or kept or image.containers:
             break
-        pruned.add(image.id)
-    return pruned
+        found.add(image.id)
+    return found
 
 
 def released(deleted: Collection[str], diff_ids: Sequence[str], sizes: Sequence[int]) -> int:

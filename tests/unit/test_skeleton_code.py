@@ -32,6 +32,7 @@ PURE = (
     "_conditions",
     "_retention",
     "_reclaim",
+    "_reach",
 )
 ROOMS = "ansible_collections.fleet.images.plugins.module_utils."
 PURE_FILES = [p for p in PLUGINS if p.parent.name == "module_utils" and p.stem in PURE]
