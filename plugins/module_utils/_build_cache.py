@@ -13,12 +13,12 @@ from datetime import datetime
 from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils import _inventory
-from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._amounts import (
     PolicyError,
     amount,
     duration,
 )
+from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 
 Json = Mapping[str, Any]
 

@@ -24,7 +24,7 @@ VERSION = 1
 
 @dataclass(frozen=True)
 class Seen:
-    """What is known of one image, in seconds since 1970. `used`: None where no container was seen."""
+    """What is known of one image, in seconds since 1970; `used` is None where no use was seen."""
 
     since: int
     used: int | None = None

@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.fleet.images.plugins.module_utils._amounts import PolicyError
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._inventory import Image
 from ansible_collections.fleet.images.plugins.module_utils._layout import write_atomically
 from ansible_collections.fleet.images.plugins.module_utils._removal import Entry
-from ansible_collections.fleet.images.plugins.module_utils._amounts import PolicyError
 from ansible_collections.fleet.images.plugins.module_utils._retention import Verdict
 
 VERSION = 1
@@ -76,7 +76,7 @@ def write(path: Path, content: bytes, dry_run: bool) -> bool:
 
 
 def read(path: str, engine: Engine) -> list[Saved]:
-    """The images of a saved plan; raises OSError, and PolicyError for what is none of this Engine."""
+    """The images of a saved plan; raises OSError, PolicyError where it is none for this Engine."""
     try:
         content = json.loads(Path(path).read_bytes())
         version, made_for = content["version"], content["engine"]

@@ -74,16 +74,16 @@ def _of_query(
     if not text:
         return
     query = _info.Query(text)
-    told = _info.look(engine, [], query.costly, intermediates=True)["images"]
-    result = query.of(told)
+    result = query.of(_info.look(engine, [], query.costly, intermediates=True)["images"])
     if not isinstance(result, list):
         raise PolicyError(
             f"protect_query {text!r}: a list of images was wanted, it gives"
             f" {'nothing' if result is None else type(result).__name__};"
             " write it as [?…], as over the images of image_info"
         )
-    names = [one.get("id") if isinstance(one, dict) else one for one in result]
-    wrong = [one for one in names if not isinstance(one, str)]
+    told = [one.get("id") if isinstance(one, dict) else one for one in result]
+    names = [one for one in told if isinstance(one, str)]
+    wrong = [one for one in told if not isinstance(one, str)]
     if wrong:
         raise PolicyError(
             f"protect_query {text!r}: a list of images, of IDs or of names was wanted, it gives"
@@ -127,9 +127,7 @@ def _of_services(engine: Engine, images: Sequence[Image]) -> Iterator[tuple[str,
         yield from _named(images, names, f"the service {specs[0].get('Name', '')} runs it")
 
 
-def _named(
-    images: Sequence[Image], names: Iterable[str], reason: str
-) -> Iterator[tuple[str, str]]:
+def _named(images: Sequence[Image], names: Iterable[str], reason: str) -> Iterator[tuple[str, str]]:
     """The images that any of the patterns names, whatever is no pattern left out."""
     among = []
     for name in names:

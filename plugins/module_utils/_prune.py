@@ -2,14 +2,14 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What image_prune does: look, plan, remove image by image as long as each is as planned, look again."""
+"""What image_prune does: look, plan, remove image by image what is as planned, look again."""
 
 from __future__ import annotations
 
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -93,9 +93,7 @@ class Run:
             return self._result(self._beside(dry_run=True), dry_run)
         result = self._result({}, dry_run)
         content = _plan_file.dumps(result["plan"], self.engine)
-        result["changed"] = not self.plan.refused and _plan_file.write(
-            Path(path), content, dry_run
-        )
+        result["changed"] = not self.plan.refused and _plan_file.write(Path(path), content, dry_run)
         result["msg"] = f"{path} has the plan, {len(self.plan.goes)} images; nothing was removed"
         return result
 
@@ -150,7 +148,7 @@ class Run:
             return None
 
     def _reported(self, remover: Remover, before: int | None) -> int | None:
-        """What the Engine's own answers say: layers it released, or its disk usage before and after."""
+        """Bytes by the Engine's answers: layers that it released, or its disk usage less."""
         if not remover.deleted:
             return 0
         if self.engine.facts.store == CLASSIC:
@@ -168,9 +166,26 @@ class Run:
             gone = _build_cache.prune(self.engine, self.limits) if most and not dry_run else 0
             found["build_cache"] = {"foreseen": most, "reported": None if dry_run else gone}
         if self.wanted.params["leaks"] != "ignore":
-            remove = self.wanted.params["leaks"] == "remove"
-            found["leaks"] = _leaks.report(self.engine, remove, dry_run)
+            found["leaks"] = self._leaked(dry_run)
         return found
+
+    def _leaked(self, dry_run: bool) -> list[Result]:
+        """The leaks, and what is, or would be, done about each."""
+        found = _leaks.find(self.engine)
+        if found.blind:
+            self.warnings.append(f"leaks: {found.blind}")
+        gone = {leak.id: (leak.removable, leak.reason) for leak in found.leaks}
+        if self.wanted.params["leaks"] != "remove":
+            gone = {}
+        elif not dry_run:
+            outcomes = _leaks.remove(self.engine, found.leaks)
+            gone = {one.leak.id: (one.gone, one.reason or one.leak.reason) for one in outcomes}
+        told = []
+        for leak in found.leaks:
+            removed, reason = gone.get(leak.id, (False, leak.reason))
+            action = "removed" if removed else "none"
+            told.append({**asdict(leak), "reason": reason, "action": action})
+        return told
 
     def _result(self, beside: Result, dry_run: bool) -> Result:
         told = self.entries
@@ -250,7 +265,9 @@ def _diff(plan: Plan) -> str:
         freed = plan.frees[one.image.id]
         size = f"{freed.least}" if freed.exact else f"{freed.least} to {freed.most or 'more'}"
         lines.append(f"- {one.image.name} ({one.image.id[7:19]}), {size} bytes: {one.reason}")
-    lines += [f"  {one.image.name} ({one.image.id[7:19]}) stays: {one.reason}" for one in plan.stays]
+    lines += [
+        f"  {one.image.name} ({one.image.id[7:19]}) stays: {one.reason}" for one in plan.stays
+    ]
     return "".join(f"{line}\n" for line in lines)
 
 

@@ -28,10 +28,10 @@ from ansible_collections.fleet.images.plugins.module_utils._amounts import (
     Target,
 )
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
-from ansible_collections.fleet.images.plugins.module_utils._policy import Budgets, Policy
+from ansible_collections.fleet.images.plugins.module_utils._policy import Policy
 from ansible_collections.fleet.images.plugins.module_utils._reclaim import Range, Stock
 from ansible_collections.fleet.images.plugins.module_utils._removal import Entry, Removal
-from ansible_collections.fleet.images.plugins.module_utils._retention import Verdict
+from ansible_collections.fleet.images.plugins.module_utils._retention import Budgets, Verdict
 from ansible_collections.fleet.images.plugins.module_utils._survey import Survey
 
 Params = Mapping[str, Any]
@@ -149,8 +149,7 @@ def again(engine: Engine, wanted: Wishes, survey: Survey, now: int) -> Plan:
         protect_labels=wanted.policy.protect_labels,
     )
     found = {
-        one.image.id: one
-        for one in _retention.decide(survey.subjects(), guard, now, protected)
+        one.image.id: one for one in _retention.decide(survey.subjects(), guard, now, protected)
     }
     verdicts, settled = [], []
     for entry in saved:
@@ -162,7 +161,9 @@ def again(engine: Engine, wanted: Wishes, survey: Survey, now: int) -> Plan:
             goes = verdict.goes and not reason
             told = entry.reason if goes else reason or verdict.reason
             verdicts.append(_last_copy(engine, Verdict(verdict.image, goes, told), wanted.params))
-    outside = [replace(one, goes=False, reason="the plan does not name it") for one in found.values()]
+    outside = [
+        replace(one, goes=False, reason="the plan does not name it") for one in found.values()
+    ]
     doomed = [one.image.id for one in verdicts if one.goes]
     stock = _stock.read(engine, survey.images, doomed)
     plan = _planned(engine, wanted, [*verdicts, *outside], survey, stock)
@@ -225,8 +226,8 @@ def _until(
     disk = _stock.disk(engine)
     if disk is None:
         raise PolicyError(
-            f"free_target: the disk of the images of {engine.host} was wanted, it cannot be read from"
-            " here; run this on the Engine's own host"
+            f"free_target: the disk of the images of {engine.host} was wanted, it cannot be read"
+            " from here; run this on the Engine's own host"
         )
     order = [one.image.id for one in verdicts if one.goes]
     groups = dict(zip(order, _reclaim.along(order, survey.images)))

@@ -40,9 +40,9 @@ class Before:
 class Remover:
     """Removes images from one Engine; `prune`: what they alone were built upon goes as well.
 
-    `sweeping`: by a policy and not by name, so that bytes are not proved for each image, which costs
-    calls, and what the Engine holds back is no failure. `deleted`: what the Engine's answers say
-    that it deleted, image IDs and on a classic store chain IDs.
+    `sweeping`: by a policy and not by name, so that bytes are not proved for each image, which
+    costs calls, and what the Engine holds back is no failure. `deleted`: what the Engine's answers
+    say that it deleted, image IDs and on a classic store chain IDs.
     """
 
     def __init__(self, engine: Engine, prune: bool, sweeping: bool = False) -> None:

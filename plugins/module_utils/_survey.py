@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What a clean-up has to know of an Engine before it decides: images, their times, who uses them."""
+"""What a clean-up has to know before it decides: images, their times, and who uses them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils import _inventory, _ledger
+from ansible_collections.fleet.images.plugins.module_utils._conditions import Subject
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._inventory import Image, Json
 from ansible_collections.fleet.images.plugins.module_utils._ledger import Ledger, Seen
-from ansible_collections.fleet.images.plugins.module_utils._retention import Subject
 
 # How many images or containers are inspected at once.
 _AT_ONCE = 4

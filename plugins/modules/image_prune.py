@@ -308,12 +308,12 @@ from typing import Any
 from ansible.module_utils.basic import AnsibleModule
 
 from ansible_collections.fleet.images.plugins.module_utils import _prune
+from ansible_collections.fleet.images.plugins.module_utils._amounts import PolicyError
 from ansible_collections.fleet.images.plugins.module_utils._arguments import engine_arguments
 from ansible_collections.fleet.images.plugins.module_utils._engine import EngineError
 from ansible_collections.fleet.images.plugins.module_utils._hostlock import LockTimeout
 from ansible_collections.fleet.images.plugins.module_utils._info import QueryError
 from ansible_collections.fleet.images.plugins.module_utils._lock import LockError
-from ansible_collections.fleet.images.plugins.module_utils._amounts import PolicyError
 from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError, SdkMissing
 
 ERRORS = (
@@ -329,18 +329,18 @@ def options() -> dict[str, Any]:
     return {
         **engine_arguments(),
         "scope": {"type": "str", "choices": ["dangling", "unused"], "default": "dangling"},
-        **{name: strings for name in ("repositories", "protect", "protect_labels")},
-        **{name: strings for name in ("compose_files", "last_copies")},
-        **{name: text for name in ("built_before", "tagged_before", "unused_for")},
-        **{name: text for name in ("protect_query", "free_target", "max_bytes")},
-        **{name: number for name in ("keep_last", "max_images")},
-        **{name: path for name in ("lock_path", "plan_path", "apply", "log_path")},
+        **dict.fromkeys(("repositories", "protect", "protect_labels"), strings),
+        **dict.fromkeys(("compose_files", "last_copies"), strings),
+        **dict.fromkeys(("built_before", "tagged_before", "unused_for"), text),
+        **dict.fromkeys(("protect_query", "free_target", "max_bytes"), text),
+        **dict.fromkeys(("keep_last", "max_images"), number),
+        **dict.fromkeys(("lock_path", "plan_path", "apply", "log_path"), path),
         "keep_last_by": {"type": "str", "choices": ["version", "time"], "default": "version"},
         "lock": {"type": "dict"},
         "keep_bases": {"type": "bool", "default": False},
         "protect_services": {"type": "bool", "default": True},
         "min_images_left": {"type": "int", "default": 1},
-        "build_cache": {"type": "dict", "options": {name: text for name in limits}},
+        "build_cache": {"type": "dict", "options": dict.fromkeys(limits, text)},
         "leaks": {"type": "str", "choices": ["ignore", "report", "remove"], "default": "ignore"},
         "ledger_path": {"type": "path", "default": "/var/lib/fleet-images/ledger.json"},
         "lock_timeout": {"type": "int", "default": 600},

@@ -2,7 +2,7 @@
 # GNU General Public License v3.0+ (see LICENSE or https://www.gnu.org/licenses/gpl-3.0.txt)
 # SPDX-License-Identifier: GPL-3.0-or-later
 
-"""What the role image_cleanup makes of its steps: one host's outcome, and the fleet's last copies. Pure."""
+"""What the role image_cleanup makes of its steps: outcomes, and the fleet's last copies. Pure."""
 
 from __future__ import annotations
 

@@ -67,7 +67,8 @@ rm -f /tmp/top
 """
 _CLEAR = f"""
 docker rm -f running stopped make late >/dev/null 2>&1
-docker images -a --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep ^{TEAM} | xargs -r docker rmi -f >/dev/null
+docker images -a --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep ^{TEAM} |
+    xargs -r docker rmi -f >/dev/null
 docker images -q --filter dangling=true | xargs -r docker rmi -f >/dev/null
 rm -rf /var/tmp/old.tar /srv/app /tmp/foreign
 """
