@@ -24,6 +24,11 @@ def allocated(*paths: str | os.PathLike[str]) -> int:
     return sum(_allocated(path, seen) for path in paths)
 
 
+def alone(path: str | os.PathLike[str]) -> int:
+    """Bytes on the disk of a directory without what lies in it; raises OSError."""
+    return os.lstat(path).st_blocks * _BLOCK
+
+
 def _allocated(path: str | os.PathLike[str], seen: set[int]) -> int:
     try:
         top = os.lstat(path)

@@ -6,6 +6,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,9 @@ METADATA = "io.containerd.metadata.v1.bolt/meta.db"
 CONTENT = "io.containerd.content.v1.content"
 SNAPSHOTTER = "io.containerd.snapshotter.v1."
 _NAMESPACE = "moby"  # dockerd's default (--containerd-namespace)
+# The system's containerd, and one that dockerd started itself.
+_ADDRESS = "/run/containerd/containerd.sock"
+_OWN_ADDRESS = "/run/docker/containerd/containerd.sock"
 _OVERLAY2 = "overlay2"
 
 
@@ -59,22 +63,40 @@ class ClassicPlaces:
 
     @property
     def build_cache(self) -> Path:
-        """BuildKit's list of the layers and directories that it uses."""
+        """BuildKit's list of the layers and directories that it uses, or used once."""
         return self.root / "buildkit" / "snapshots.db"
+
+    @property
+    def build_leases(self) -> Path:
+        """BuildKit's leases, one for each record of its cache."""
+        return self.root / "buildkit" / "containerdmeta.db"
 
 
 @dataclass(frozen=True)
 class ContainerdPlaces:
-    """Where containerd keeps what an Engine with this snapshotter gave it."""
+    """Where containerd keeps what an Engine with this snapshotter gave it.
+
+    `engine_root`: DockerRootDir. `address`: containerd's socket.
+    """
 
     root: Path
+    engine_root: Path
     snapshotter: str
     namespace: str
+    address: str
 
     @property
     def blobs(self) -> Path:
         """One file per blob, named after its digest."""
         return self.root / CONTENT / "blobs" / "sha256"
+
+    def ingest(self, name: str) -> Path:
+        """The directory of a blob that is not there whole, by the name that its store has for it.
+
+        plugins/content/local of containerd.
+        """
+        digits = hashlib.sha256(name.encode()).hexdigest()
+        return self.root / CONTENT / "ingest" / digits
 
     @property
     def snapshots(self) -> Path:
@@ -112,9 +134,7 @@ def containerd(
     if facts.store == CLASSIC or not _near(engine):
         return None
     info: Json = engine.get("/info")
-    told = (info.get("Containerd") or {}).get("Namespaces") or {}
-    namespace = str(told.get("Containers") or _NAMESPACE)
-    places = ContainerdPlaces(Path(facts.data_path), facts.driver, namespace)
+    places = _containerd_places(Path(facts.data_path), facts.driver, info)
     try:
         proved, metadata = _wrote_its_id(info), places.metadata()
     except (OSError, ValueError, _bolt.BoltError):
@@ -123,6 +143,19 @@ def containerd(
     if metadata is None or not proved or not set(image_ids) <= set(metadata.targets.values()):
         return None
     return places, metadata
+
+
+def _containerd_places(root: Path, snapshotter: str, info: Json) -> ContainerdPlaces:
+    told = info.get("Containerd") or {}  # Newer than Engine 26.1.
+    engine_root = Path(str(info["DockerRootDir"]))
+    usual = _OWN_ADDRESS if engine_root in root.parents else _ADDRESS
+    return ContainerdPlaces(
+        root=root,
+        engine_root=engine_root,
+        snapshotter=snapshotter,
+        namespace=str((told.get("Namespaces") or {}).get("Containers") or _NAMESPACE),
+        address=str(told.get("Address") or usual),
+    )
 
 
 def _near(engine: Engine) -> bool:

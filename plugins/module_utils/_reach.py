@@ -12,7 +12,7 @@ its parent. What no root reaches is removed. The buckets are those of core/metad
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
@@ -22,8 +22,7 @@ Tree = Mapping[bytes, Any]
 _LABEL = b"containerd.io/gc."
 _EXPIRE, _FLAT, _ROOT = _LABEL + b"expire", _LABEL + b"flat", _LABEL + b"root"
 _CONTENT, _SNAPSHOT = _LABEL + b"ref.content", _LABEL + b"ref.snapshot."
-# A key may hold any sign but a space.
-_IMAGE = "image "
+_IMAGE, INGEST = "image ", "ingest "
 # Go's binary form of a time: version, seconds since the year 1, nanoseconds.
 _TIME = struct.Struct(">BqI")
 _YEAR_1970 = 62_135_596_800
@@ -48,11 +47,12 @@ class Lease:
 class Metadata:
     """One namespace of containerd, and what others share with it.
 
-    Keys: a blob is its digest, a snapshot `SNAPSHOTTER/KEY`, a record of an image `image NAME`.
-    `targets`: record -> the digest that it names, which is the image ID at the Engine. `backend`:
-    snapshot -> its name in the snapshotter's own database. `roots`: held by neither image nor
-    lease. `shared`: blobs that another namespace has as well. `unsure`: labels that are not
-    understood, so anything may be held.
+    Keys: a blob is its digest, a snapshot `SNAPSHOTTER/KEY`, a blob that is not there whole
+    `ingest REF`, a record of an image `image NAME`. `targets`: record -> the digest that it names,
+    which is the image ID at the Engine. `backend`: snapshot or ingest -> its name where its bytes
+    are. `roots`: held by neither image nor lease; `timed`: the same until a time. `shared`: blobs
+    that another namespace has as well. `unsure`: labels that are not understood, so anything may
+    be held.
     """
 
     targets: dict[str, str] = field(default_factory=dict)
@@ -60,11 +60,12 @@ class Metadata:
     backend: dict[str, str] = field(default_factory=dict)
     leases: list[Lease] = field(default_factory=list)
     roots: set[str] = field(default_factory=set)
+    timed: dict[str, float] = field(default_factory=dict)
     shared: set[str] = field(default_factory=set)
     unsure: bool = False
 
     def reach(self, keys: Iterable[str], flat: bool = False) -> set[str]:
-        """The blobs and snapshots that are there among these and all that they refer to.
+        """The parts that are there among these and all that they refer to.
 
         `flat`: only these, and the parents of snapshots.
         """
@@ -88,11 +89,15 @@ class Metadata:
                 found.setdefault(target, set()).update(self.reach([record]))
         return found
 
-    def held(self, now: float) -> set[str]:
-        """The blobs and snapshots that are kept whatever images there are, at this time."""
-        found = self.reach(self.roots) | self.shared
+    def held(self, now: float, without: Collection[str] = ()) -> set[str]:
+        """The parts that are kept whatever images there are, at this time.
+
+        `without`: IDs of leases that do not count.
+        """
+        timed = (key for key, until in self.timed.items() if until > now)
+        found = self.reach([*self.roots, *timed]) | self.shared
         for lease in self.leases:
-            if lease.expires is None or lease.expires > now:
+            if lease.id not in without and (lease.expires is None or lease.expires > now):
                 found |= self.reach(lease.keys, lease.flat)
         return found
 
@@ -106,6 +111,8 @@ def read(root: Tree, namespace: str) -> Metadata | None:
     found = Metadata()
     for name, bucket in _buckets(space, b"content", b"blob"):
         found.links[name] = _labelled(found, name, bucket)
+    for name, bucket in _buckets(space, b"content", b"ingests"):
+        _read_ingest(found, f"{INGEST}{name}", bucket)
     for snapshotter, bucket in _buckets(space, b"snapshots"):
         for name, snapshot in _buckets(bucket):
             _read_snapshot(found, f"{snapshotter}/{name}", snapshotter, snapshot)
@@ -125,7 +132,12 @@ def read(root: Tree, namespace: str) -> Metadata | None:
 
 def _nearest(key: str, links: list[str]) -> list[str]:
     """What a key refers to without its labels: a snapshot's parent, an image's target."""
-    return links[:1] if "/" in key or key.startswith(_IMAGE) else []
+    return links[:1] if key.startswith(_IMAGE) or is_snapshot(key) else []
+
+
+def is_snapshot(key: str) -> bool:
+    """Whether the key is a snapshot's."""
+    return "/" in key and not key.startswith((_IMAGE, INGEST))
 
 
 def _buckets(root: Tree, *path: bytes) -> Iterator[tuple[str, Tree]]:
@@ -153,6 +165,14 @@ def _labelled(found: Metadata, key: str, bucket: Tree) -> list[str]:
         else:
             found.unsure = True
     return links
+
+
+def _read_ingest(found: Metadata, key: str, bucket: Tree) -> None:
+    found.links[key] = [(bucket.get(b"expected") or b"").decode()]
+    found.backend[key] = (bucket.get(b"ref") or b"").decode()
+    until = binary_time(bucket.get(b"expireat") or b"")
+    if until is not None:
+        found.timed[key] = until
 
 
 def _read_snapshot(found: Metadata, key: str, snapshotter: str, bucket: Tree) -> None:
@@ -184,6 +204,7 @@ def _lease(id_: str, bucket: Tree) -> Lease:
     keys = [key.decode() for key in bucket.get(b"content") or {}]
     for snapshotter, snapshots in _buckets(bucket, b"snapshots"):
         keys += [f"{snapshotter}/{key.decode()}" for key in snapshots]
+    keys += [f"{INGEST}{key.decode()}" for key in bucket.get(b"ingests") or {}]
     keys += [f"{_IMAGE}{key.decode()}" for key in bucket.get(b"images") or {}]
     return Lease(
         id=id_,

@@ -34,6 +34,7 @@ _TYPED_API = (1, 42)
 # How many images are asked for at once.
 _AT_ONCE = 4
 _BLOCK = 4096
+_BESIDE = 16 * _BLOCK
 _CONTENT = "content of "
 
 
@@ -139,8 +140,9 @@ def layer_sizes(store: str, chains: Sequence[str], steps: Sequence[int]) -> list
     if store == CLASSIC or not certain:
         # Bytes in files; what these take on the disk is told nowhere.
         return [Range(size, None) for size in known]
-    # Allocated blocks of a snapshot, without its two directories.
-    return [Range(size, size + 2 * _BLOCK) for size in known]
+    # Allocated blocks of a snapshot without its own directories; and an image that was committed
+    # stands on a small snapshot of the container's besides.
+    return [Range(size, size + _BESIDE) for size in known]
 
 
 def _either(one: Range, other: Range) -> Range:

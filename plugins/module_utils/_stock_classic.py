@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from ansible_collections.fleet.images.plugins.module_utils import _blocks, _bolt
@@ -18,7 +18,7 @@ from ansible_collections.fleet.images.plugins.module_utils._reclaim import Range
 _RECORD = "record of "
 
 
-class _Sizes(Mapping[str, Range]):
+class Sizes(Mapping[str, Range]):
     """Allocated bytes of layers and records, counted when they are asked for, and then kept."""
 
     def __init__(self, places: ClassicPlaces, keys: Sequence[str]) -> None:
@@ -52,7 +52,7 @@ def read(places: ClassicPlaces) -> Stock:
         chains = (same.setdefault(chain, chain) for chain in _chains(places, id_))
         parts[id_] = (*chains, f"{_RECORD}{id_}")
     keys = list(dict.fromkeys(key for keys in parts.values() for key in keys))
-    return Stock(parts, _Sizes(places, keys), frozenset(_held(places)), _maybe(places))
+    return Stock(parts, Sizes(places, keys), _held(places), _maybe(places))
 
 
 def _chains(places: ClassicPlaces, image_id: str) -> list[str]:
@@ -74,41 +74,69 @@ def record_paths(places: ClassicPlaces, digits: str) -> tuple[Path, ...]:
     return places.configs / digits, metadata
 
 
-def _held(places: ClassicPlaces) -> set[str]:
+def _held(places: ClassicPlaces) -> frozenset[str]:
     """The chain IDs that containers stand on, whether or not their image is there."""
-    held: set[str] = set()
-    for mount in places.mounts.iterdir() if places.mounts.exists() else ():
-        chain = _text(mount / "parent")
-        while chain and chain not in held:
-            held.add(chain)
-            chain = _text(places.layers / chain.rpartition(":")[2] / "parent")
-    return held
+    mounts = places.mounts.iterdir() if places.mounts.exists() else ()
+    return _with_lower(places, (text(mount / "parent") for mount in mounts))
+
+
+def _with_lower(places: ClassicPlaces, chains: Iterable[str]) -> frozenset[str]:
+    """These chain IDs, and those of all layers below."""
+    found: set[str] = set()
+    for chain in chains:
+        while chain and chain not in found:
+            found.add(chain)
+            chain = text(places.layers / chain.rpartition(":")[2] / "parent")  # noqa: PLW2901
+    return frozenset(found)
 
 
 def _maybe(places: ClassicPlaces) -> frozenset[str] | None:
     """The chain IDs that build cache uses: it takes hold of them when it next needs them.
 
-    BuildKit notes a layer under its chain ID, or the chain ID under a name of its own
-    (builder/builder-next/adapters/snapshot of moby).
+    None where that cannot be read. Every record of the cache has a lease on a snapshot, which is
+    noted with its chain ID, or is called after it (builder/builder-next/adapters/snapshot of moby,
+    cache/manager.go of buildkit); a snapshot without a lease is what BuildKit forgot to note away.
     """
     try:
-        return _bolt.view(places.build_cache, _build_cache)
+        leased = _bolt.view(places.build_leases, _leased)
+        chains = _bolt.view(places.build_cache, lambda root: _chains_of(root, leased))
     except FileNotFoundError:
-        return frozenset()
+        return None if places.build_cache.exists() else frozenset()
     except (OSError, _bolt.BoltError):
         return None
+    return _with_lower(places, chains)
 
 
-def _build_cache(root: _bolt.Bucket) -> frozenset[str]:
-    found = set()
-    for name, bucket in root.items():
-        found.add(name.decode())
-        if isinstance(bucket, _bolt.Bucket):
-            found.update(bucket[key].decode() for key in (b"chainid", b"parent") if bucket.get(key))
-    return frozenset(key for key in found if key.startswith("sha256:"))
+def _leased(root: _bolt.Bucket) -> set[str]:
+    """The snapshots that leases hold, in all namespaces."""
+    found: set[str] = set()
+    for _name, space in _bolt.buckets(root.get(b"v1") or {}):
+        for _id, lease in _bolt.buckets(space.get(b"leases") or {}):
+            for _snapshotter, snapshots in _bolt.buckets(lease.get(b"snapshots") or {}):
+                found.update(key.decode() for key in snapshots)
+    return found
 
 
-def _text(path: Path) -> str:
+def _chains_of(root: _bolt.Bucket, leased: set[str]) -> list[str]:
+    """The chain IDs of snapshots, or of what they stand upon where they have none."""
+    noted = dict(_bolt.buckets(root))
+    found, todo, seen = [], list(leased), set[str]()
+    while todo:
+        key = todo.pop()
+        bucket = noted.get(key.encode()) or {}
+        chain = (bucket.get(b"chainid") or key.encode()).decode()
+        if chain.startswith("sha256:"):
+            found.append(chain)
+        elif key not in seen:
+            seen.add(key)
+            todo += [
+                bucket[name].decode() for name in (b"committed", b"parent") if bucket.get(name)
+            ]
+    return found
+
+
+def text(path: Path) -> str:
+    """What a small file says; '' where there is none. Raises OSError, ValueError."""
     try:
         return path.read_text(encoding="ascii").strip()
     except FileNotFoundError:
