@@ -83,6 +83,11 @@ class Bucket(Mapping[bytes, Any]):
         raise KeyError(key)
 
 
+def buckets(bucket: Mapping[bytes, Any]) -> Iterator[tuple[bytes, Mapping[bytes, Any]]]:
+    """The buckets within a bucket, and their names."""
+    return ((key, value) for key, value in bucket.items() if isinstance(value, Mapping))
+
+
 def view(path: str | os.PathLike[str], work: Callable[[Bucket], T]) -> T:
     """What `work` makes of the database's root bucket, all of one moment.
 
