@@ -17,7 +17,6 @@ from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._inventory import Image
 from ansible_collections.fleet.images.plugins.module_utils._layout import write_atomically
 from ansible_collections.fleet.images.plugins.module_utils._removal import Entry
-from ansible_collections.fleet.images.plugins.module_utils._retention import Verdict
 
 VERSION = 1
 
@@ -31,10 +30,8 @@ class Saved:
     names: frozenset[str]
     reason: str
 
-    def differs(self, image: Image | None) -> str:
+    def differs(self, image: Image) -> str:
         """What is another than when the plan was made; '' for nothing."""
-        if image is None:
-            return "it is gone already"
         there = {*image.references, *image.digests}
         if there == self.names:
             return ""
@@ -43,10 +40,10 @@ class Saved:
             f" and has {_list(there)} now"
         )
 
-    def settled(self, verdict: Verdict | None, reason: str) -> Entry:
-        """What the module tells of an image that is left as it is."""
-        entry = Entry(self.name, verdict.image if verdict else None)
-        entry.end("kept" if verdict else "none", reason)
+    def settled(self, image: Image | None, reason: str) -> Entry:
+        """What the module tells of an image that is gone, or is left as it is."""
+        entry = Entry(self.name, image)
+        entry.end("kept" if image else "none", reason)
         return entry
 
 

@@ -81,13 +81,12 @@ class Run:
     @property
     def entries(self) -> list[Entry]:
         """What becomes of each image of the plan; none where the plan is refused."""
-        jobs = [] if self.plan.refused else self.plan.removal.jobs
-        return [*self.plan.settled, *(job.last for job in jobs)]
+        todo = [] if self.plan.refused else self.plan.removal.entries
+        return [*self.plan.settled, *todo]
 
     def foreseen(self, dry_run: bool) -> Result:
         """What a run would do, and the plan in its file where it has one and this is no dry run."""
-        for job in self.plan.removal.jobs:
-            job.last.bytes = self.plan.frees[job.image.id].least
+        self._count_bytes()
         path = self.wanted.params["plan_path"]
         if not path:
             return self._result(self._beside(dry_run=True), dry_run)
@@ -128,10 +127,15 @@ class Run:
                 job.last.end("kept", reason)
             elif remover.do(job):
                 done.append(job)
-        remover.verify(done)
-        for job in jobs:
-            gone = job.last.action == "removed"
-            job.last.bytes = self.plan.frees[job.image.id].least if gone else 0
+        if done:
+            remover.verify(done)
+        self._count_bytes()
+
+    def _count_bytes(self) -> None:
+        """Notes the bytes that go with each image, none with one that stays after all."""
+        for entry in self.plan.removal.entries:
+            gone = entry.image is not None and entry.action == "removed"
+            entry.bytes = self.plan.frees[entry.image.id].least if gone and entry.image else 0
 
     def _free(self) -> int | None:
         """Bytes free on the disk of the images, None where that is not this host's."""

@@ -129,8 +129,7 @@ def make(engine: Engine, wanted: Wishes, survey: Survey, now: int) -> Plan:
     params = wanted.params
     protected = _protection.protected(engine, survey.images, params)
     verdicts = _retention.decide(survey.subjects(), wanted.policy, now, protected)
-    doomed = [one.image.id for one in verdicts if one.goes]
-    stock = _stock.read(engine, survey.images, doomed)
+    stock = _read_stock(engine, survey, verdicts)
     if params["keep_bases"]:
         verdicts = _bases(engine, verdicts, stock, params)
     verdicts = [_last_copy(engine, one, params) for one in verdicts]
@@ -154,21 +153,27 @@ def again(engine: Engine, wanted: Wishes, survey: Survey, now: int) -> Plan:
     verdicts, settled = [], []
     for entry in saved:
         verdict = found.pop(entry.id, None)
-        reason = entry.differs(verdict.image if verdict else None)
-        if verdict is None or reason:
-            settled.append(entry.settled(verdict, reason))
-        if verdict is not None:
-            goes = verdict.goes and not reason
-            told = entry.reason if goes else reason or verdict.reason
-            verdicts.append(_last_copy(engine, Verdict(verdict.image, goes, told), wanted.params))
+        if verdict is None:
+            settled.append(entry.settled(None, "it is gone already"))
+            continue
+        reason = entry.differs(verdict.image) or ("" if verdict.goes else verdict.reason)
+        verdict = Verdict(verdict.image, not reason, reason or entry.reason)
+        verdicts.append(_last_copy(engine, verdict, wanted.params))
+        if not verdicts[-1].goes:
+            settled.append(entry.settled(verdict.image, verdicts[-1].reason))
     outside = [
         replace(one, goes=False, reason="the plan does not name it") for one in found.values()
     ]
-    doomed = [one.image.id for one in verdicts if one.goes]
-    stock = _stock.read(engine, survey.images, doomed)
+    stock = _read_stock(engine, survey, verdicts)
     plan = _planned(engine, wanted, [*verdicts, *outside], survey, stock)
     plan.settled = settled
     return plan
+
+
+def _read_stock(engine: Engine, survey: Survey, verdicts: Sequence[Verdict]) -> Stock:
+    """What images hold; nothing is asked where none of them goes."""
+    doomed = [one.image.id for one in verdicts if one.goes]
+    return _stock.read(engine, survey.images, doomed) if doomed else Stock({}, {})
 
 
 def _planned(
@@ -179,7 +184,7 @@ def _planned(
     removal = _removal.plan(list(told), survey.images, rules)
     goes = [told[job.image.id] for job in removal.jobs]
     for job, one in zip(removal.jobs, goes):
-        job.last.reason = one.reason
+        job.last.name, job.last.reason = one.image.name, one.reason
     order = [one.image.id for one in goes]
     stays = [one for one in verdicts if one.image.id not in order]
     groups = _reclaim.along(order, survey.images)

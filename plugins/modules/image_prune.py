@@ -368,7 +368,8 @@ def main() -> None:
     result["seconds"] = round(time.monotonic() - started, 3)
     errors = result.pop("errors")
     if errors:
-        module.fail_json(msg="; ".join(errors), **result)
+        result["msg"] = "; ".join(errors)
+        module.fail_json(**result)
     module.exit_json(**result)
 
 

@@ -105,6 +105,7 @@ class EngineStub:
         self.architecture = "x86_64"
         self.images: dict[str, Image] = {}
         self.found: list[Json] = []
+        self.more_info: Json = {}
         self.layers: set[str] = set()  # classic: chain IDs
         self.content: set[str] = set()  # containerd: digests of blobs
         self.faults: list[Fault] = []
@@ -595,6 +596,7 @@ class _Handler(BaseHTTPRequestHandler):
             "DockerRootDir": "/var/lib/docker",
             "OSType": "linux",
             "Architecture": stub.architecture,
+            **stub.more_info,
         }
 
     def drain(self) -> None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -56,6 +56,7 @@ class User:
     name: str
     image_id: str
     state: str
+    ended: str = NEVER
 
 
 class StockedEngine(EngineStub):
@@ -69,6 +70,11 @@ class StockedEngine(EngineStub):
         self.late: list[tuple[str, str]] = []
         # Says that it is deleted, and keeps it.
         self.keeps = ""
+        # What happens right before the nth look at an image (GET /images/<id>/json, from 1).
+        self.before_look: dict[int, Callable[[], None]] = {}
+        self.services: list[dict[str, Any]] = []
+        self.build_cache: list[dict[str, Any]] = []
+        self._looks = 0
 
     def stock(self, *tags: str, layers: dict[str, int], parent: str = "", **more: Any) -> str:
         """The ID of a new image with these layers (name -> bytes) above those of its parent."""
@@ -79,9 +85,9 @@ class StockedEngine(EngineStub):
         self.shelf[id_] = Stock(id_, list(tags), layers=[*below, *own], parent=parent, **more)
         return id_
 
-    def use(self, name: str, image: str, state: str = "exited") -> str:
+    def use(self, name: str, image: str, state: str = "exited", ended: str = NEVER) -> str:
         id_ = sha(name)[7:]
-        self.users[id_] = User(id_, name, image, state)
+        self.users[id_] = User(id_, name, image, state, ended)
         return id_
 
     def also(self, method: str, path: str, query: dict[str, str]) -> tuple[int, Any] | None:
@@ -158,6 +164,7 @@ class StockedEngine(EngineStub):
                 "Image": user.image_id,
                 "ImageID": user.image_id,
                 "State": user.state,
+                "Created": EPOCH,
             }
             for user in self.users.values()
         ]
@@ -169,17 +176,42 @@ class StockedEngine(EngineStub):
         return sum(size for _diff_id, size in sizes) * (2 if self.kind == "containerd" else 1)
 
     def usage(self, query: dict[str, str]) -> tuple[int, Any]:
+        if self.api != "1.41" and query == {"type": "build-cache"}:
+            return 200, {"BuildCache": self.build_cache}
         assert query == ({} if self.api == "1.41" else {"type": "image"})
         shown = list(self.shelf.values())
         images = [self.listing(one, shown, True) for one in shown]
-        return 200, {"LayersSize": self.layers_size(), "Images": images}
+        cache = {"BuildCache": self.build_cache} if self.api == "1.41" else {}
+        return 200, {"LayersSize": self.layers_size(), "Images": images, **cache}
+
+    def describe_container(self, id_: str, query: dict[str, str]) -> tuple[int, Any]:
+        user = self.users[id_]
+        return 200, {"State": {"Running": user.state == "running", "FinishedAt": user.ended}}
+
+    def list_services(self, query: dict[str, str]) -> tuple[int, Any]:
+        return 200, self.services
+
+    def prune_cache(self, query: dict[str, str]) -> tuple[int, Any]:
+        size = sum(one["Size"] for one in self.build_cache)
+        self.build_cache = []
+        return 200, {"CachesDeleted": ["x"], "SpaceReclaimed": size}
+
+    def give_tag(self, name: str, query: dict[str, str]) -> tuple[int, Any]:
+        one = self.named(name)
+        if one is None:
+            return _unknown(name)
+        one.tags.append(f"{query['repo']}:{query['tag']}")
+        return 201, None
 
     def describe(self, name: str, query: dict[str, str]) -> tuple[int, Any]:
+        self._looks += 1
+        self.before_look.pop(self._looks, lambda: None)()
         one = self.named(name)
         if one is None:
             return _unknown(name)
         return 200, {
             "Id": one.id,
+            "RepoTags": one.tags,
             "Os": "linux",
             "Architecture": "amd64",
             "RootFS": {"Type": "layers", "Layers": [diff_id for diff_id, _size in one.layers]},
@@ -277,6 +309,10 @@ def _repository(ref: str) -> str:
 ROUTES = (
     (r"GET /images/json", StockedEngine.list_images),
     (r"GET /containers/json", StockedEngine.list_containers),
+    (r"GET /containers/([^/]+)/json", StockedEngine.describe_container),
+    (r"GET /services", StockedEngine.list_services),
+    (r"POST /build/prune", StockedEngine.prune_cache),
+    (r"POST /images/(.+)/tag", StockedEngine.give_tag),
     (r"GET /system/df", StockedEngine.usage),
     (r"GET /images/(.+)/history", StockedEngine.history),
     (r"GET /images/(.+)/json", StockedEngine.describe),
