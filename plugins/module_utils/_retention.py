@@ -162,16 +162,12 @@ def _ordered(goers: Sequence[Subject], images: Mapping[str, Image]) -> list[Subj
         for below in chains[one.image.id]:
             if below.id in latest:
                 latest[below.id] = max(latest[below.id], keys[one.image.id])
-    return sorted(goers, key=lambda one: _place(one.image.id, latest, chains, keys))
 
+    def place(one: Subject) -> tuple[_Key, int, _Key]:
+        id_ = one.image.id
+        return latest[id_], -len(chains[id_]), keys[id_]
 
-def _place(
-    id_: str,
-    latest: Mapping[str, _Key],
-    chains: Mapping[str, Sequence[Image]],
-    keys: Mapping[str, _Key],
-) -> tuple[_Key, int, _Key]:
-    return latest[id_], -len(chains[id_]), keys[id_]
+    return sorted(goers, key=place)
 
 
 def _cheapness(one: Subject) -> _Key:

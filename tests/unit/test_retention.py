@@ -305,7 +305,11 @@ def test_protected_by_others(shelf: Shelf) -> None:
 
 
 def test_a_pattern_that_is_none(shelf: Shelf) -> None:
-    for policy in (Policy(protect=("a b*",)), Policy(repositories=("^a",))):
+    for policy in (
+        Policy(protect=("a b*",)),
+        Policy(repositories=("^a",)),
+        Policy(repositories=(sha("app"),)),
+    ):
         with pytest.raises(PolicyError):
             shelf.decide(policy)
 
@@ -379,6 +383,11 @@ FUTURE = "in the future by this host's clock"
             {"built_before": 0},
             {"built": NOW + 1},
             f"stays: built {FUTURE}, built_before asks for less than a minute",
+        ),
+        (
+            {"tagged_before": DAY},
+            {"tagged": NOW},
+            "stays: tagged, pulled or loaded less than a minute ago, tagged_before asks for 1 day",
         ),
         ({"tagged_before": DAY}, {"tagged": ago(31)}, "goes: {}, tagged 31 days ago"),
         (
