@@ -181,12 +181,12 @@ def _planned(
 ) -> Plan:
     rules = _removal.Rules(engine.facts.store, _removal.SKIP, force=True)
     told = {one.image.id: one for one in verdicts if one.goes}
-    removal = _removal.plan(list(told), survey.images, rules)
-    goes = [told[job.image.id] for job in removal.jobs]
+    removal = _removal.whole((one.image for one in told.values()), survey.images, rules)
+    goes = [told.pop(job.image.id) for job in removal.jobs]
     for job, one in zip(removal.jobs, goes):
-        job.last.name, job.last.reason = one.image.name, one.reason
+        job.last.reason = one.reason
     order = [one.image.id for one in goes]
-    stays = [one for one in verdicts if one.image.id not in order]
+    stays = [*told.values(), *(one for one in verdicts if not one.goes)]
     groups = _reclaim.along(order, survey.images)
     frees = dict(zip(order, _reclaim.freed(stock, groups)))
     plan = Plan(goes, stays, removal, stock, frees)

@@ -115,16 +115,25 @@ class Rules:
 
 def plan(texts: Sequence[str], images: Sequence[Image], rules: Rules) -> Removal:
     """Names less what has to stay. `images`: all of the Engine, nameless ones included."""
-    entries = [_resolve(text, images) for text in dict.fromkeys(texts)]
+    return _planned([_resolve(text, images) for text in dict.fromkeys(texts)], images, rules)
+
+
+def whole(gone: Iterable[Image], images: Sequence[Image], rules: Rules) -> Removal:
+    """As `plan`, of images as a whole, with all their names where the rules say so."""
+    return _planned([Entry(image.name, image) for image in gone], images, rules)
+
+
+def _planned(entries: list[Entry], images: Sequence[Image], rules: Rules) -> Removal:
     todo = _once([entry for entry in entries if entry.image is not None and not entry.reason])
     below = {image.id: image for image in images}
-    asked = {entry.image.id: entry.image for entry in todo if entry.image is not None}
+    asked: dict[str, list[Entry]] = {}
+    for entry in todo:
+        asked.setdefault(entry.image.id if entry.image else "", []).append(entry)
     # What was built upon another goes first; else the order of the list.
-    order = sorted(asked.values(), key=lambda image: -_depth(image, below))
+    order = sorted((below[id_] for id_ in asked), key=lambda image: -_depth(image, below))
     jobs, gone = [], set[str]()
     for image in order:
-        own = [entry for entry in todo if entry.image == image]
-        job = _job(image, own, gone, rules)
+        job = _job(image, asked[image.id], gone, rules)
         if job is not None:
             jobs.append(job)
             if job.goes:

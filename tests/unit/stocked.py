@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -125,9 +126,13 @@ class StockedEngine(EngineStub):
             if everything or one.tags or one.digests or not self.children(one.id)
         ]
         told = query.get("shared-size") == "1" and self.api != "1.41"
-        return 200, [self.listing(one, shown, told) for one in shown]
+        return 200, self.listings(shown, told)
 
-    def listing(self, one: Stock, among: list[Stock], shared: bool) -> dict[str, Any]:
+    def listings(self, shown: list[Stock], shared: bool) -> list[dict[str, Any]]:
+        held = Counter(chain for one in shown for chain in one.chains) if shared else None
+        return [self.listing(one, held) for one in shown]
+
+    def listing(self, one: Stock, held: Counter[str] | None) -> dict[str, Any]:
         old = self.api == "1.41"
         digests: Any = self.pinned(one)[-1:] or (None if old else [])
         tags: Any = one.tags or (None if old else [])
@@ -141,7 +146,7 @@ class StockedEngine(EngineStub):
             "Created": one.created,
             "Labels": one.labels or None,
             "Size": one.size if self.classic else 2 * one.size,
-            "SharedSize": self.shared(one, among) if shared else -1,
+            "SharedSize": -1 if held is None else self.shared(one, held),
             "Containers": -1,
         }
         if self.kind == "containerd":
@@ -151,9 +156,9 @@ class StockedEngine(EngineStub):
             ]
         return entry
 
-    def shared(self, one: Stock, among: list[Stock]) -> int:
-        held = [chain for other in among if other is not one for chain in other.chains]
-        return sum(size for chain, (_layer, size) in zip(one.chains, one.layers) if chain in held)
+    def shared(self, one: Stock, held: Counter[str]) -> int:
+        pairs = zip(one.chains, one.layers)
+        return sum(size for chain, (_layer, size) in pairs if held[chain] > 1)
 
     def list_containers(self, query: dict[str, str]) -> tuple[int, Any]:
         assert query == {"all": "1"}
@@ -179,8 +184,7 @@ class StockedEngine(EngineStub):
         if self.api != "1.41" and query == {"type": "build-cache"}:
             return 200, {"BuildCache": self.build_cache}
         assert query == ({} if self.api == "1.41" else {"type": "image"})
-        shown = list(self.shelf.values())
-        images = [self.listing(one, shown, True) for one in shown]
+        images = self.listings(list(self.shelf.values()), True)
         cache = {"BuildCache": self.build_cache} if self.api == "1.41" else {}
         return 200, {"LayersSize": self.layers_size(), "Images": images, **cache}
 
