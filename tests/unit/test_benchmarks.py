@@ -14,7 +14,7 @@ import pytest
 
 sys.path.append(str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
-from benchlib import info_page, page, targets
+from benchlib import info_page, page, prune_page, targets
 from benchlib.targets import Case, judge
 
 MB = 1_000_000
@@ -150,3 +150,39 @@ def test_every_part_of_the_page_has_its_heading() -> None:
     found = [name.read_text().partition("\n")[0] for name in page.HEAD.parent.glob("*.md")]
     for begin in page.PARTS.values():
         assert sum(line.startswith(begin) for line in found) == 1
+
+
+FREED = prune_page.Freed("engine", 10**9, 10**9, 10**9, None, "1.1GB", "1.2GB", 999_000_000)
+PLANNED = [prune_page.Planned(n, n, 0.25 + n * 0.0015, 40 * 10**6) for n in (1, 500, 1000, 2000)]
+
+
+@pytest.mark.parametrize(
+    "apart, most, reached",
+    [
+        (2_000_000, 0, True),
+        (-1_900_000, 0, True),
+        (2_100_000, 0, False),
+        (0, 5, False),  # a range is no prediction where there is no build cache
+    ],
+)
+def test_prune_bytes(apart: int, most: int, reached: bool) -> None:
+    freed = replace(FREED, predicted=10**9 + apart, predicted_max=10**9 + apart + most)
+    verdict = prune_page.judge([freed], PLANNED)[0]
+    assert verdict.reached is reached, verdict
+
+
+def test_prune_plans() -> None:
+    assert [one.reached for one in prune_page.judge([], PLANNED)] == [True, True, True]
+    slow = [replace(one, cpu=one.cpu + one.images / 200) for one in PLANNED]
+    assert [one.reached for one in prune_page.judge([], slow)] == [False, True, True]
+    large = [replace(one, peak=101 * 10**6) for one in PLANNED]
+    assert [one.reached for one in prune_page.judge([], large)] == [True, False, True]
+    square = [replace(one, cpu=0.25 + 1.5 * (one.images / 1000) ** 2) for one in PLANNED]
+    assert [one.reached for one in prune_page.judge([], square)] == [True, True, False]
+
+
+def test_prune_page() -> None:
+    text = prune_page.section([FREED], PLANNED, 10, prune_page.judge([FREED], PLANNED))
+    assert text.strip().startswith(page.PARTS["prune"])
+    assert "| engine | 1,000,000,000 | 1,000,000,000 | - | 1.1GB | 1.2GB | 999,000,000 |" in text
+    assert "| 500 | 500 | 1.00 | 40 MB |" in text

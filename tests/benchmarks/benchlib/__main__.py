@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median_low
 
-from . import contenders, image, info, many, peer, pulls
+from . import contenders, image, info, many, peer, prune, pulls
 from .contenders import OURS, PEER, RELAY, ROOT, SETTINGS, Contender
 from .image import REPOSITORY, Heavy
 from .measure import Took, run
@@ -63,6 +63,10 @@ def _pulls(stage: Stage) -> Measured:
 
 def _info(stage: Stage) -> Measured:
     return info.bench(stage, CACHE)
+
+
+def _prune(stage: Stage) -> Measured:
+    return prune.bench(stage, CACHE)
 
 
 def _side(stage: Stage) -> Measured:
@@ -190,6 +194,7 @@ MEASURE: dict[str, Callable[[Stage], Measured]] = {
     "side": _side,
     "pulls": _pulls,
     "info": _info,
+    "prune": _prune,
     "many": _many,
 }
 

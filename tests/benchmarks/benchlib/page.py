@@ -20,6 +20,7 @@ PARTS = {
     "side": "## One image ",
     "pulls": "## Pulling ",
     "info": "## Telling of ",
+    "prune": "## Cleaning up",
     "many": "## Planning ",
 }
 
