@@ -43,8 +43,6 @@ rm -rf /tmp/top
 sync
 """
 _FREE = "sync; df --output=avail -B1 /var/lib/{place} | tail -n 1"
-    "for _ in 1 2; do sync; df --output=avail -B1 /var/lib/{place} | tail -n 1; done | tail -n 1"
-)
 
 
 def bench(stage: Stage, cache: Path) -> tuple[str, list[Verdict]]:
