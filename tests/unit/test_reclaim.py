@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
@@ -137,6 +138,26 @@ def test_sizes_are_asked_for_what_goes_only() -> None:
     stock = Stock({"a": ["x", "y"], "b": ["y"], "c": ["z"]}, Sizes(), frozenset("z"))
     assert freed(stock, [["a"], ["c"]]) == [Range(1, 1), Range()]
     assert asked == ["x"]
+
+
+def test_time_grows_in_proportion() -> None:
+    """500, 1,000, 2,000 images, half of whose ten layers are shared."""
+
+    def seconds(images: int) -> float:
+        shares = [20] * 5 + [1] * 5
+        keys = [[f"{n // by}-{at}" for at, by in enumerate(shares)] for n in range(images)]
+        stock = Stock({str(n): one for n, one in enumerate(keys)}, {"0-0": Range(1, 1)})
+        best = float("inf")
+        for _ in range(3):
+            start = time.thread_time()
+            assert len(freed(stock, [[id_] for id_ in stock.parts])) == images
+            best = min(best, time.thread_time() - start)
+        return best
+
+    seconds(100)
+    few = seconds(500)
+    assert few < 0.5
+    assert seconds(1000) < 4 * few and seconds(2000) < 8 * few
 
 
 @pytest.mark.parametrize("kind", ["classic", "containerd"])
