@@ -99,6 +99,8 @@ def test_a_tag_that_moves(clean: Rig) -> None:
         pull("foresee lock", None, check=True, lock=pins),
         pull("lock", None, lock=pins),
         pull("lock again", None, lock=pins),
+        pull("lock lacks foreseen", [now, f"{TOOL}:1"], check=True, lock=pins),
+        pull("lock lacks", [f"{TOOL}:1", now], lock=pins),
         pull("by digest", [f"{now}@{second}"]),
         pull("by digest again", [f"{now}@{second}"]),
         pull("by digest foreseen", [f"{now}@{first}"], check=True),
@@ -124,6 +126,11 @@ def test_a_tag_that_moves(clean: Rig) -> None:
         digests = {task: told[task][node]["images"][0]["digest"] for task in expected}
         assert digests["change"] == digests["by digest"] == second
         assert digests["foresee lock"] == digests["lock"] == first
+        for task in ("lock lacks foreseen", "lock lacks"):
+            partly = told[task][node]
+            assert partly["failed"] and not partly["changed"]
+            assert partly["msg"].startswith(f"{TOOL}:1 is not in the lock; run image_fetch")
+            assert dict(actions(partly)) == {now: "none", f"{TOOL}:1": "failed"}
         id_ = clean.inside(node, "docker", "inspect", "-f", "{{.Id}}", now).strip()
         assert id_ == told["by digest"][node]["images"][0]["id"]
         assert clean.names(node) <= {now, "<none>:<none>", f"{TOOL}:<none>"}

@@ -268,6 +268,21 @@ def test_a_digest_against_the_lock_is_refused(call: Call, stub: EngineStub, stor
     assert set(stub.tags) == {WEB}
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_an_image_that_the_lock_lacks_fails_alone(
+    call: Call, stub: EngineStub, store: Store, check: bool
+) -> None:
+    web = store.image("web:1", "a")
+    stub.serve(store.image("app:1", "b"))
+    stub.serve(web)
+    result = call(stub, check, lock=_lock.dump(as_lock(web)), images=["app:1", "web:1"])
+    assert result["failed"] and result["changed"]
+    assert result["msg"] == f"{APP} is not in the lock; run image_fetch with update: true"
+    assert brief(result) == [(APP, "failed"), (WEB, "pulled")]
+    assert [one["attempts"] for one in result["images"]] == [0, 0 if check else 1]
+    assert set(stub.tags) == (set() if check else {WEB})
+
+
 @pytest.mark.parametrize("what", ["pull pretend", "pull other"])
 def test_what_comes_is_verified(call: Call, stub: EngineStub, store: Store, what: str) -> None:
     old, new, web = store.image("app:1", "a"), store.image("app:1", "b"), store.image("web:1", "c")
