@@ -411,6 +411,35 @@ def test_the_registry_itself_is_asked_how_long_to_wait(
     assert 7.0 <= clock.waited[0] < 9.0
 
 
+@pytest.mark.parametrize(
+    ("status", "attempts", "said"),
+    [
+        (401, 1, "registry_username"),
+        (403, 1, "registry_username"),
+        (404, 1, "check its name"),
+        (429, 3, "fewer images at once"),
+        (503, 3, "run it again"),
+        (None, 3, "run it again"),
+    ],
+)
+def test_a_status_that_the_engine_keeps_to_itself_decides(
+    call: Call, stub: EngineStub, store: Store, status: int | None, attempts: int, said: str
+) -> None:
+    """Engine 28 with the containerd store says nothing but the registry's words of a blob."""
+    with RegistryStub() as registry:
+        name = f"{registry.name}/app:1"
+        registry.add_index("app:1", {"linux/amd64": ["a", "b"], "linux/arm64": ["c"]})
+        if status:
+            registry.fault("/blobs/", status=status, times=9)
+        stub.serve(store.image("app:1", "a"), name)
+        stub.fault("pull told", words="error from registry: no", times=9)
+        result = call(stub, images=[name], retries=2)
+        assert len(registry.asked("/blobs/")) == (attempts if status else 3 * attempts)
+    assert result["failed"] and result["images"][0]["attempts"] == attempts
+    told = f", and the registry answers: {status}; " if status else "error from registry: no; "
+    assert told in result["msg"] and said in result["msg"]
+
+
 def test_a_wait_that_is_too_long_ends_it(
     call: Call, stub: EngineStub, store: Store, clock: Clock
 ) -> None:
