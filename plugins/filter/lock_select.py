@@ -13,6 +13,7 @@ version_added: 0.1.0
 author: The fleet.images authors (@fleet-images)
 description:
   - Keeps of a lock only the images of a list, so that each host gets only its own. Images that the lock lacks are left out.
+  - An image that the lock has with another digest than the one wanted is left out as well, unless O(strict) is false.
 positional: images
 options:
   _input:
@@ -26,6 +27,13 @@ options:
     type: list
     required: true
     elements: raw
+  strict:
+    description:
+      - With V(false), what contradicts the list stays, and nothing is chosen where the list names no images, for a module
+        that tells of both in its own words.
+    type: bool
+    default: true
+    version_added: 0.2.0
 """
 
 EXAMPLES = r"""

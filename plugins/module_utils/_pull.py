@@ -19,6 +19,7 @@ from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils import (
     _holdings,
+    _pull_asked,
     _pull_plan,
     _pull_words,
 )
@@ -26,18 +27,9 @@ from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._holdings import CONTAINERD, Holdings
 from ansible_collections.fleet.images.plugins.module_utils._pull_plan import Decision, Want
 from ansible_collections.fleet.images.plugins.module_utils._reference import Reference, parse
-from ansible_collections.fleet.images.plugins.module_utils._registry import (
-    Registry,
-    RegistryError,
-    Unavailable,
-)
 from ansible_collections.fleet.images.plugins.module_utils._registry_auth import engine_login
-from ansible_collections.fleet.images.plugins.module_utils._registry_options import Options
 from ansible_collections.fleet.images.plugins.module_utils._retry import Retrier, Retryable
 from ansible_collections.fleet.images.plugins.module_utils._stream import Pulled
-
-# Seconds for the one question how long to wait; the Engine itself does not pass on the answer.
-_ASK = 10.0
 
 
 class PullError(Exception):
@@ -234,28 +226,26 @@ class Puller:
             return ask()
         except EngineError as error:
             registry = want.source.registry
-            step = _pull_words.next_step(error.words, registry)
-            text = f"{want.name}: wanted from {registry}, the Engine said: {error.words}; {step}"
-            if not error.lost and not _pull_words.is_passing(error.words):
+            words, wait = self._completed(want, error.words)
+            step = _pull_words.next_step(words, registry)
+            text = f"{want.name}: wanted from {registry}, the Engine said: {words}; {step}"
+            if not error.lost and not _pull_words.is_passing(words):
                 raise PullError(text) from error
-            raise Retryable(text, after=self._wait(want, error.words)) from error
+            raise Retryable(text, after=wait) from error
 
-    def _wait(self, want: Want, words: str) -> float | None:
-        """What a registry with too many requests asks to wait: Engines keep that to themselves."""
-        if not _pull_words.is_limited(words):
-            return None
-        told = _pull_words.told_wait(words)
-        if told is not None:
-            return told
-        options = Options(self.username or None, self.password or None, stall_timeout=_ASK)
-        try:
-            with Registry(options, Retrier(retries=0)) as registry:
-                registry.resolve(want.source)
-        except Unavailable as error:
-            return error.after
-        except RegistryError:
-            return None
-        return None
+    def _completed(self, want: Want, words: str) -> tuple[str, float | None]:
+        """The words, with the status that they keep back, and what the registry asks to wait."""
+        wait = _pull_words.told_wait(words)
+        limited, bare = _pull_words.is_limited(words), _pull_words.keeps_status(words)
+        if wait is not None or not (limited or bare):
+            return words, wait
+        platform = want.platform or self.engine.facts.platform
+        answer = _pull_asked.about(
+            want.source, platform, (self.username, self.password), blobs=bare
+        )
+        if bare and answer.status:
+            words = f"{words}, and the registry answers: {answer.status}"
+        return words, answer.after
 
     def _login(self, reference: Reference) -> str:
         registry = reference.registry

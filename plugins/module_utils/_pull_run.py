@@ -15,7 +15,12 @@ from typing import Any
 from ansible_collections.fleet.images.plugins.module_utils import _pull
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._hostlock import HostLock
-from ansible_collections.fleet.images.plugins.module_utils._lock import Lock, LockError
+from ansible_collections.fleet.images.plugins.module_utils._lock import (
+    Lock,
+    LockedImage,
+    LockError,
+    select,
+)
 from ansible_collections.fleet.images.plugins.module_utils._pull_plan import Decision, Want, wanted
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
     ImageSpec,
@@ -32,7 +37,8 @@ Params = Mapping[str, Any]
 def pull(params: Params, lock: Lock | None, dry_run: bool) -> dict[str, Any]:
     """The module's result, its `errors` and its `warnings`.
 
-    `lock`: the images that are pulled as they are pinned; None where the list alone counts.
+    `lock`: what the images of the list are pinned to; None where the list alone counts. An image
+    that it lacks fails, and is not pulled by its tag.
     Raises EngineError, SdkError, InvalidReference, LockTimeout, TrustError, OSError.
     """
     specs = _specs(params, lock)
@@ -40,7 +46,7 @@ def pull(params: Params, lock: Lock | None, dry_run: bool) -> dict[str, Any]:
     wants, refused = [], []
     for spec in specs:
         try:
-            want = wanted(spec, (lock or {}).get(spec.key), params["via"] or "", _own(engine))
+            want = wanted(spec, _pinned(spec, lock), params["via"] or "", _own(engine))
             _check(want, params["tag_policy"])
             wants.append(want)
         except (InvalidReference, LockError) as error:
@@ -61,6 +67,10 @@ def _specs(params: Params, lock: Lock | None) -> list[ImageSpec]:
     if lock is None or params["images"] is not None:
         return parse_images(params["images"])
     return [ImageSpec(parse(name), (), image.as_) for name, image in sorted(lock.items())]
+
+
+def _pinned(spec: ImageSpec, lock: Lock | None) -> LockedImage | None:
+    return None if lock is None else select(lock, [spec.key])[spec.key]
 
 
 def _own(engine: Engine) -> str:

@@ -25,11 +25,15 @@ _PASSING = re.compile(
     r"|no route to host|network is unreachable|temporary failure|no such host|server misbehaving"
     r"|failed size validation|http2: |internal server error|service unavailable|bad gateway"
     r"|remote (?:end closed|error)|short read|unavailable|rate limit"
-    # Engine 28 with the containerd store tells of a blob's 429 or 5xx with this, and no status.
+    # An Engine that ends, or whose containerd does.
+    r"|context canceled|client connection is closing"
     r"|error from registry:",
     re.IGNORECASE,
 )
 _LIMITED = re.compile(r"too ?many ?requests|: 429\b|rate limit", re.IGNORECASE)
+# Engine 28 with the containerd store tells of a blob that was refused with this and the registry's
+# own words: no status, be it 401, 403, 429 or 5xx.
+_BARE = re.compile(r"error from registry:", re.IGNORECASE)
 # References and URLs: an image may be called "certificate" or "timeout".
 _NAMES = re.compile(r"""\S*/\S*?(?=["':,;]*(?:\s|$))""")
 # Some registries put into the text what the header Retry-After is for (a duration of Go).
@@ -54,6 +58,11 @@ _STEPS = (
         r"no matching manifest|no match for platform|does not provide",
         "choose an image that has this platform",
     ),
+    (
+        r"verification failed|unexpected commit digest",
+        "have the registry mended: what it serves is not what that digest names",
+    ),
+    (r"unknown blob", "the registry lacks a part of the image; push it anew"),
     (r"manifest unknown|not found|: 404\b", "check its name, tag and digest"),
 )
 
@@ -70,6 +79,13 @@ def is_passing(words: str) -> bool:
 def is_limited(words: str) -> bool:
     """Whether the registry asks for fewer requests (429, RFC 6585, section 4)."""
     return bool(_LIMITED.search(_NAMES.sub("", words)))
+
+
+def keeps_status(words: str) -> bool:
+    """Whether only the registry itself can tell if that may pass."""
+    words = _NAMES.sub("", words)
+    rest = _BARE.sub("", words)
+    return rest != words and not _LASTING.search(words) and not _PASSING.search(rest)
 
 
 def told_wait(words: str) -> float | None:

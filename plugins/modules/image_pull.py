@@ -39,7 +39,8 @@ options:
     description:
       - The images to pull. A string such as V(nginx:1.27) or V(nginx:1.27@sha256:…), or a dict of C(name), C(digest),
         C(platforms) and C(as) (the name that the image gets on the host).
-      - With a lock, it selects from it; without it, the whole lock is pulled.
+      - With a lock, it selects from it; without it, the whole lock is pulled. An image that the lock lacks, or has
+        with another digest than the list, fails; the others are pulled.
       - Of C(platforms), the Engine takes its own; a single other one is pulled as it stands.
     type: list
     elements: raw
@@ -296,7 +297,7 @@ def main() -> None:
     )
     started, params = time.monotonic(), module.params
     try:
-        lock = _lockfile.chosen(params) if has_lock(params) else None
+        lock = _lockfile.given(params) if has_lock(params) else None
         result = _pull_run.pull(params, lock, module.check_mode)
     except ERRORS as error:
         missing = isinstance(error, SdkMissing)

@@ -75,18 +75,29 @@ def _union(users: Sequence[tuple[ImageSpec, str]]) -> dict[str, Any]:
     return image
 
 
-def select_lock(lock: Result, images: Sequence[Any]) -> dict[str, Any]:
+def select_lock(lock: Result, images: Sequence[Any], strict: bool = True) -> dict[str, Any]:
     """The lock's content for these images only, under the names that they are to get.
 
-    Left out are those that the lock lacks, or has with another digest than the one wanted.
+    Left out are those that the lock lacks, or has with another digest than the one wanted. Not
+    `strict`: the latter stay, and a list that cannot be read chooses nothing, so that the module
+    that gets both tells of it.
     """
     there = lock.get("images") or {}
     chosen = {}
-    for spec in parse_images(images):
+    for spec in _specs(images, strict):
         entry = there.get(spec.key)
-        if entry and spec.reference.digest in (None, entry["digest"]):
+        if entry and (not strict or spec.reference.digest in (None, entry["digest"])):
             chosen[spec.key] = {**entry, "as": str(spec.as_)} if spec.as_ else entry
     return {"version": lock.get("version", 1), "images": chosen}
+
+
+def _specs(images: Sequence[Any], strict: bool) -> list[ImageSpec]:
+    try:
+        return parse_images(images)
+    except InvalidReference:
+        if strict:
+            raise
+        return []
 
 
 def select_known(known: Iterable[Result], lock: Result) -> list[Result]:

@@ -79,6 +79,24 @@ def faulty_registries(rig: Rig) -> Iterator[None]:
             rig.inside(node, "sh", "-c", stop, check=False)
 
 
+@contextmanager
+def small_disks(rig: Rig, size: str) -> Iterator[None]:
+    """Every node's Engine has so much room, and no image; afterwards what it had before."""
+    places = ("/var/lib/docker", "/var/lib/containerd")
+    mount = " && ".join(f"mount -t tmpfs -o size={size} tmpfs {place}" for place in places)
+
+    def on_all(line: str) -> None:
+        with ThreadPoolExecutor(5) as pool:
+            list(pool.map(lambda node: rig.inside(node, "sh", "-c", line), NODES))
+
+    try:
+        on_all(f"engine-stop && {mount} && engine-start")
+        yield
+    finally:
+        # What an Engine mounts below goes with it.
+        on_all(f"engine-stop; umount -l {' '.join(places)}; engine-start")
+
+
 def asked(rig: Rig, host: str, case: str) -> list[tuple[float, str]]:
     """When the registry on the host's loopback was asked for images of this case, and what."""
     lines = rig.inside(
@@ -121,6 +139,11 @@ def actions(result: Mapping[str, Any]) -> list[tuple[str, str]]:
 def left(rig: Rig, host: str, part: str) -> list[str]:
     """Every record of an image with this in its name or digest, those that dockerd hides too."""
     return [line for line in rig.held(host) if part in line]
+
+
+def id_of(rig: Rig, host: str, name: str) -> str:
+    """The ID of the image of this name."""
+    return rig.inside(host, "docker", "inspect", "--format", "{{.Id}}", name).strip()
 
 
 def is_classic(host: str) -> bool:

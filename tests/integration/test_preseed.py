@@ -136,10 +136,30 @@ def test_a_lock_keeps_what_was_agreed(clean: Rig, tmp_path: Path) -> None:
     path = tmp_path / "images.lock.json"
     path.write_text(json.dumps(pins))
     second = move_tag(clean, "shop/tool", "now", "2")
-    for images in ([now], []):
-        run, _table = preseed(clean, images, fleet_lock=str(path))
-        assert run.code == 0, run.output
-        assert {row["images"][0]["digest"] for row in run.rows.values()} == {first}
+    # What one host has wrong in its list is told by that host, and leaves its other images alone.
+    lacking, other, unclear = NODES[:3]
+    hosts = {
+        lacking: {"preseed_images": [f"{TOOL}:1", now]},
+        other: {"preseed_images": [f"{now}@{second}"]},
+        unclear: {"preseed_images": [now, "shop/UPPER:1"]},
+    }
+    run, table = preseed(clean, [now], hosts=hosts, fleet_lock=str(path))
+    assert run.code != 0
+    assert run.rows[lacking]["reason"].startswith(f"{TOOL}:1 is not in the lock")
+    assert f"{now}: wanted {second}, the lock has {first}" in run.rows[other]["reason"]
+    assert "no image reference" in run.rows[unclear]["reason"]
+    assert rows(table) == {
+        lacking: ["0", "1", "1"],
+        other: ["0", "0", "1"],
+        unclear: ["0", "0", "2"],
+        **{node: ["0", "1", "0"] for node in NODES[3:]},
+    }
+    run, _table = preseed(clean, [], fleet_lock=str(path))
+    assert run.code == 0, run.output
+    assert {row["images"][0]["digest"] for row in run.rows.values()} == {first}
+    assert [run.rows[node]["changed"] for node in NODES] == [False, True, True, False, False]
+    run, _table = preseed(clean, [now], fleet_lock=str(path))
+    assert run.code == 0, run.output
     assert not any(row["changed"] for row in run.rows.values())
     run, _table = preseed(clean, [now], preseed_policy="always", preseed_jitter=1)
     assert run.code == 0, run.output

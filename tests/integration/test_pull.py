@@ -18,6 +18,7 @@ from pulling import (
     actions,
     connected,
     empty,
+    id_of,
     is_classic,
     left,
     move_tag,
@@ -25,6 +26,7 @@ from pulling import (
 )
 from rig import JUMP_HOST, NODES, Rig
 
+CERTS = "/etc/docker/certs.d"
 SITE = "site.example:5000/web/tool:2"
 
 
@@ -99,6 +101,8 @@ def test_a_tag_that_moves(clean: Rig) -> None:
         pull("foresee lock", None, check=True, lock=pins),
         pull("lock", None, lock=pins),
         pull("lock again", None, lock=pins),
+        pull("lock lacks foreseen", [now, f"{TOOL}:1"], check=True, lock=pins),
+        pull("lock lacks", [f"{TOOL}:1", now], lock=pins),
         pull("by digest", [f"{now}@{second}"]),
         pull("by digest again", [f"{now}@{second}"]),
         pull("by digest foreseen", [f"{now}@{first}"], check=True),
@@ -124,6 +128,11 @@ def test_a_tag_that_moves(clean: Rig) -> None:
         digests = {task: told[task][node]["images"][0]["digest"] for task in expected}
         assert digests["change"] == digests["by digest"] == second
         assert digests["foresee lock"] == digests["lock"] == first
+        for task in ("lock lacks foreseen", "lock lacks"):
+            partly = told[task][node]
+            assert partly["failed"] and not partly["changed"]
+            assert partly["msg"].startswith(f"{TOOL}:1 is not in the lock; run image_fetch")
+            assert dict(actions(partly)) == {now: "none", f"{TOOL}:1": "failed"}
         id_ = clean.inside(node, "docker", "inspect", "-f", "{{.Id}}", now).strip()
         assert id_ == told["by digest"][node]["images"][0]["id"]
         assert clean.names(node) <= {now, "<none>:<none>", f"{TOOL}:<none>"}
@@ -133,6 +142,8 @@ def test_a_tag_that_moves(clean: Rig) -> None:
 
 def test_refusals_hide_nothing(clean: Rig) -> None:
     images = [f"{TOOL}:1", f"{TOOL}:nope", f"{TLS_REGISTRY}/shop/nothing:1", f"{NGINX}:1"]
+    tool = move_tag(clean, "shop/tool", "two", "2")
+    moved = {"as": f"{NGINX}:1"}  # the tag that would move
     names = {"registry_username": "shop", "registry_password": "wr0ng-for-tests"}
     tasks = [
         pull("foresee", images, check=True),
@@ -144,6 +155,13 @@ def test_refusals_hide_nothing(clean: Rig) -> None:
         pull("two meanings", [f"{TOOL}:1", "shop/UPPER:1"]),
         pull("latest", [f"{TOOL}"], tag_policy="refuse"),
         pull("nowhere", ["127.0.0.1:9/x/y:1"], retries=1),
+        pull("unserved", [{"name": f"{TOOL}:1@sha256:{'0' * 64}", **moved}]),
+        pull("of another", [{"name": f"{NGINX}:1@{tool}", **moved}]),
+        # Engines read the directory of a registry anew with every request.
+        {"name": "distrust", "ansible.builtin.raw": f"mv {CERTS}/{TLS_REGISTRY} /var/tmp/trust"},
+        pull("authority", [{"name": f"{TOOL}:2@{tool}", **moved}]),
+        pull("authority foreseen", [f"{TOOL}:2"], check=True),
+        {"name": "trust", "ansible.builtin.raw": f"mv /var/tmp/trust {CERTS}/{TLS_REGISTRY}"},
     ]
     told = clean.results("nodes", tasks)
     for node in NODES:
@@ -168,7 +186,19 @@ def test_refusals_hide_nothing(clean: Rig) -> None:
         one = told["nowhere"][node]
         assert "connection refused" in one["msg"]
         assert one["images"][0]["attempts"] == 2
+        for task, step in (
+            ("unserved", "check its name, tag and digest"),
+            ("of another", "check its name, tag and digest"),
+            ("authority", f"have the Engine trust it ({CERTS}/{TLS_REGISTRY}/ca.crt)"),
+            ("authority foreseen", f"have the Engine trust it ({CERTS}/{TLS_REGISTRY}/ca.crt)"),
+        ):
+            one = told[task][node]
+            assert one["failed"] and not one["changed"]
+            assert one["images"][0]["attempts"] == 1
+            assert one["msg"].endswith(step), one["msg"]
+        assert "certificate signed by unknown authority" in told["authority"][node]["msg"]
         assert clean.names(node) == {f"{TOOL}:1", f"{NGINX}:1"}
+        assert id_of(clean, node, f"{NGINX}:1") == told["some"][node]["images"][3]["id"]
     assert "wr0ng" not in str(told) and PASSWORD not in str(told)
 
 

@@ -9,7 +9,21 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from pulling import FAULTY, actions, asked, connected, empty, faulty_registries, is_classic, pull
+from pulling import (
+    FAULTY,
+    NGINX,
+    TOOL,
+    actions,
+    asked,
+    connected,
+    empty,
+    faulty_registries,
+    id_of,
+    is_classic,
+    move_tag,
+    pull,
+    small_disks,
+)
 from rig import NODES, Rig, wait_for
 
 NO_LOGIN = {"registry_username": None, "registry_password": None}
@@ -17,6 +31,13 @@ PASSING = ("m429x3", "m500x2", "m503x2", "mcutx2", "b500x1", "bcutx1", "b429x1")
 # The sshd of the tunnel's session. (Without its command alone, ssh serves what is under way.)
 _HANG_UP = "kill -9 $(awk '{print $4}' /proc/$(pgrep -x cat)/stat)"
 LASTING = ("m401x99", "m403x99", "m404x99")
+# By the blobs, which another image has; what each ends with on every Engine.
+LASTING_BLOBS = {
+    "b401x99": "give registry_username and registry_password",
+    "b403x99": "give registry_username and registry_password",
+    "b404x99": "",  # "unknown blob", or "not found"
+    "bswapx99": "what it serves is not what that digest names",
+}
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +52,14 @@ def image(case: str, name: str = "tool") -> str:
 
 def test_what_passes_and_what_lasts(faulty: Rig) -> None:
     empty(faulty)
+    nginx = move_tag(faulty, "shop/nginx", "one", "1")
+    kept = image(PASSING[0])
+    swapped = {"name": f"{image('mswapx99', 'nginx')}@{nginx}", "as": kept}
     tasks = [
         pull("passing", [image(case) for case in PASSING], **NO_LOGIN, parallel=7),
         pull("lasting", [image(case) for case in LASTING], **NO_LOGIN),
+        pull("lasting blobs", [image(case, "nginx") for case in LASTING_BLOBS], **NO_LOGIN),
+        pull("swapped", [swapped], **NO_LOGIN),
         pull("stall", [image("bstallx1")], **NO_LOGIN, stall_timeout=4),
     ]
     told = faulty.results("nodes", tasks)
@@ -55,6 +81,16 @@ def test_what_passes_and_what_lasts(faulty: Rig) -> None:
         assert lasting["failed"]
         assert not lasting["changed"]
         assert [one["attempts"] for one in lasting["images"]] == [1, 1, 1]
+        lasting = told["lasting blobs"][node]
+        assert lasting["failed"] and not lasting["changed"]
+        for (case, step), one in zip(LASTING_BLOBS.items(), lasting["images"]):
+            assert (one["action"], one["attempts"]) == ("failed", 1), (case, one)
+            assert step in one["reason"], (case, one)
+        swap = told["swapped"][node]
+        assert swap["failed"] and not swap["changed"]
+        assert swap["images"][0]["attempts"] == 1, swap
+        assert "is not what that digest names" in swap["msg"], swap["msg"]
+        assert id_of(faulty, node, kept) == passing["images"][0]["id"]
         assert told["stall"][node]["images"][0]["action"] in ("pulled", "none")
         names = {*(image(case) for case in PASSING), image("bstallx1")}
         assert faulty.names(node) == names
@@ -109,10 +145,31 @@ def test_a_tunnel_that_dies_during_a_pull(faulty: Rig) -> None:
     assert all(faulty.names(node) == {f"site.example/{cases[node]}/shop/nginx:1"} for node in nodes)
 
 
+def test_a_full_disk(faulty: Rig) -> None:
+    """What came before stays, with its tags; and the next step is told."""
+    nginx = move_tag(faulty, "shop/nginx", "one", "1")
+    big = {"name": f"{NGINX}:1@{nginx}", "as": f"{TOOL}:1"}
+    with small_disks(faulty, "40m"):
+        tasks = [pull("fits", [f"{TOOL}:1"]), pull("full", [f"{TOOL}:2", big], parallel=1)]
+        told = faulty.results("nodes", tasks)
+        for node in NODES:
+            full = told["full"][node]
+            assert full["failed"] and full["changed"], full
+            assert [action for _name, action in actions(full)] == ["pulled", "failed"]
+            assert "no space left on device" in full["msg"], full["msg"]
+            assert full["msg"].endswith("free some of the disk of the Engine (docker image prune)")
+            assert full["images"][1]["attempts"] == 1
+            assert faulty.names(node) == {f"{TOOL}:1", f"{TOOL}:2"}
+            assert id_of(faulty, node, f"{TOOL}:1") == told["fits"][node]["images"][0]["id"]
+
+
 def test_an_engine_that_restarts_during_a_pull(faulty: Rig) -> None:
+    """Another try gets there once the Engine is back; without one, its end is told."""
     empty(faulty)
     wanted = [image("bslowx98", "nginx")]
-    task = pull("pull", wanted, **NO_LOGIN, retry_delay=3)
+    once = [next(node for node in NODES if is_classic(node) is kind) for kind in (True, False)]
+    retries = "{{ 0 if inventory_hostname in " + str(once) + " else 5 }}"
+    task = pull("pull", wanted, **NO_LOGIN, retry_delay=1, retries=retries)
     with ThreadPoolExecutor(1) as pool:
         run = pool.submit(faulty.results, "nodes", [task])
         for node in NODES:
@@ -126,10 +183,15 @@ def test_an_engine_that_restarts_during_a_pull(faulty: Rig) -> None:
         told = run.result()["pull"]
     for node in NODES:
         one = told[node]
-        if one.get("failed"):
-            assert one["images"][0]["action"] == "failed"
+        if node in once:
+            assert one["failed"] and not one["changed"]
+            assert actions(one) == [(wanted[0], "failed")]
+            assert one["msg"].startswith(f"{wanted[0]}: wanted from {FAULTY}, the Engine said: ")
+            assert one["msg"].endswith("; run it again, layers that came are kept"), one["msg"]
             assert faulty.names(node) == set()
         else:
+            assert not one.get("failed"), one["msg"]
+            assert one["images"][0]["attempts"] > 1
             assert faulty.names(node) == set(wanted)
     again = faulty.results("nodes", [pull("again", wanted, **NO_LOGIN)])["again"]
     for node in NODES:

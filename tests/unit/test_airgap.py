@@ -11,6 +11,7 @@ import pytest
 from images import AMD64, ARM64, as_lock, digest, layer, locked
 
 from ansible_collections.fleet.images.plugins.module_utils import _lock
+from ansible_collections.fleet.images.plugins.module_utils._reference import InvalidReference
 from ansible_collections.fleet.images.plugins.plugin_utils._airgap import (
     outcome,
     select_known,
@@ -367,6 +368,16 @@ def test_a_pin_that_another_host_contradicts_is_not_passed_over() -> None:
     assert list(found["images"]) == [WEB]
     told = outcome("n1", {**steps(), "images": [f"app:1@{digest('other')}"]})
     assert told["reason"].startswith(f"{APP}: wanted {digest('other')}, bastion b1 fetched sha256:")
+
+
+def test_what_a_module_is_to_tell_stays() -> None:
+    """With a pin that contradicts the lock, and with a list that names no images."""
+    wanted_otherwise = [f"app:1@{digest('other')}", "other:1"]
+    assert list(select_lock(LOCK, wanted_otherwise, strict=False)["images"]) == [APP]
+    nothing = {"version": 1, "images": {}}
+    assert select_lock(LOCK, ["app:1", "No Image"], strict=False) == nothing
+    with pytest.raises(InvalidReference):
+        select_lock(LOCK, ["app:1", "No Image"])
 
 
 def test_every_host_gets_its_own_name_of_an_image() -> None:

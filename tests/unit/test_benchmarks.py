@@ -5,10 +5,13 @@
 
 from __future__ import annotations
 
+import importlib
+import json
 import sys
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -186,3 +189,24 @@ def test_prune_page() -> None:
     assert text.strip().startswith(page.PARTS["prune"])
     assert "| engine | 1,000,000,000 | 1,000,000,000 | - | 1.1GB | 1.2GB | 999,000,000 |" in text
     assert "| 500 | 500 | 1.00 | 40 MB |" in text
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="fleetlib is for the controller")
+def test_pulls_are_timed_over_a_connection_that_is_there(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In check mode as well, where raw is skipped unless it says otherwise."""
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "fleet")
+    pulls = importlib.import_module("benchlib.pulls")
+    place = tmp_path / "run"
+
+    def run(command: list[str], **_options: Any) -> SimpleNamespace:
+        assert command[-1] == "--check"
+        (place / "profile").write_text('{"event": "host", "seconds": 0.5}\n')
+        return SimpleNamespace(returncode=0, stdout="", stderr="")
+
+    monkeypatch.setattr(pulls.subprocess, "run", run)
+    stage: Any = SimpleNamespace(state=tmp_path)
+    assert pulls._play(stage, place, "collections", [{"debug": {}}], ["--check"]) == 0.5
+    (play,) = json.loads((place / "play.json").read_text())
+    assert play["tasks"] == [{"ansible.builtin.raw": "true", "check_mode": False}, {"debug": {}}]

@@ -268,6 +268,21 @@ def test_a_digest_against_the_lock_is_refused(call: Call, stub: EngineStub, stor
     assert set(stub.tags) == {WEB}
 
 
+@pytest.mark.parametrize("check", [True, False])
+def test_an_image_that_the_lock_lacks_fails_alone(
+    call: Call, stub: EngineStub, store: Store, check: bool
+) -> None:
+    web = store.image("web:1", "a")
+    stub.serve(store.image("app:1", "b"))
+    stub.serve(web)
+    result = call(stub, check, lock=_lock.dump(as_lock(web)), images=["app:1", "web:1"])
+    assert result["failed"] and result["changed"]
+    assert result["msg"] == f"{APP} is not in the lock; run image_fetch with update: true"
+    assert brief(result) == [(APP, "failed"), (WEB, "pulled")]
+    assert [one["attempts"] for one in result["images"]] == [0, 0 if check else 1]
+    assert set(stub.tags) == (set() if check else {WEB})
+
+
 @pytest.mark.parametrize("what", ["pull pretend", "pull other"])
 def test_what_comes_is_verified(call: Call, stub: EngineStub, store: Store, what: str) -> None:
     old, new, web = store.image("app:1", "a"), store.image("app:1", "b"), store.image("web:1", "c")
@@ -394,6 +409,35 @@ def test_the_registry_itself_is_asked_how_long_to_wait(
         assert len(registry.asked("/v2/app/manifests/1")) == 1
     assert len(clock.waited) == 1
     assert 7.0 <= clock.waited[0] < 9.0
+
+
+@pytest.mark.parametrize(
+    ("status", "attempts", "said"),
+    [
+        (401, 1, "registry_username"),
+        (403, 1, "registry_username"),
+        (404, 1, "check its name"),
+        (429, 3, "fewer images at once"),
+        (503, 3, "run it again"),
+        (None, 3, "run it again"),
+    ],
+)
+def test_a_status_that_the_engine_keeps_to_itself_decides(
+    call: Call, stub: EngineStub, store: Store, status: int | None, attempts: int, said: str
+) -> None:
+    """Engine 28 with the containerd store says nothing but the registry's words of a blob."""
+    with RegistryStub() as registry:
+        name = f"{registry.name}/app:1"
+        registry.add_index("app:1", {"linux/amd64": ["a", "b"], "linux/arm64": ["c"]})
+        if status:
+            registry.fault("/blobs/", status=status, times=9)
+        stub.serve(store.image("app:1", "a"), name)
+        stub.fault("pull told", words="error from registry: no", times=9)
+        result = call(stub, images=[name], retries=2)
+        assert len(registry.asked("/blobs/")) == (attempts if status else 3 * attempts)
+    assert result["failed"] and result["images"][0]["attempts"] == attempts
+    told = f", and the registry answers: {status}; " if status else "error from registry: no; "
+    assert told in result["msg"] and said in result["msg"]
 
 
 def test_a_wait_that_is_too_long_ends_it(

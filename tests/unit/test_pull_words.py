@@ -48,6 +48,7 @@ PASSING = [
     f"{BLOB}500 Internal Server Error - Server message: unknown: oh",
     "failed to read expected number of bytes: unexpected EOF",
     "short read: expected 1609 bytes but got 804: unexpected EOF",
+    "failed to extract layer: Canceled: grpc: the client connection is closing: context canceled",
     "error from registry: slow down",
     "error from registry: You have reached your unauthenticated pull rate limit.",
 ]
@@ -82,6 +83,18 @@ LASTING = [
     ("no match for platform in manifest: not found", "this platform"),
     (NO_MATCH, "this platform"),
     (f"{DO}http: server gave HTTP response to HTTPS client", "certs.d"),
+    (f"{CONFIG}unknown blob", "push it anew"),
+    (
+        "error pulling image configuration: image config verification failed for digest sha256:e1",
+        "is not what that digest names",
+    ),
+    (
+        'failed commit on ref "layer-sha256:e1": commit failed: unexpected commit digest sha256:2e',
+        "is not what that digest names",
+    ),
+    ("error from registry: no, and the registry answers: 401", "registry_username"),
+    ("error from registry: no, and the registry answers: 403", "registry_username"),
+    ("error from registry: no, and the registry answers: 404", "check its name"),
     ("write /var/lib/docker/tmp/GetImageBlob1: no space left on device", "docker image prune"),
 ]
 
@@ -123,3 +136,18 @@ def test_too_many_requests_are_told_from_other_troubles() -> None:
 )
 def test_a_wait_in_the_words_is_read(words: str, seconds: float | None) -> None:
     assert _pull_words.told_wait(words) == (seconds and pytest.approx(seconds))
+
+
+@pytest.mark.parametrize(
+    ("words", "kept"),
+    [
+        ("error from registry: slow down", True),
+        ("error from registry: no entry for reg.example/denied:1", True),
+        ("error from registry: requested access to the resource is denied", False),
+        ("error from registry: You have reached your unauthenticated pull rate limit.", False),
+        ("error from registry: no, and the registry answers: 503", False),
+        ("unexpected EOF", False),
+    ],
+)
+def test_where_only_the_registry_knows_the_status(words: str, kept: bool) -> None:
+    assert _pull_words.keeps_status(words) is kept

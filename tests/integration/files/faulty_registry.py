@@ -5,8 +5,9 @@
 
 `faulty_registry.py PORT UPSTREAM LOG`: an image `m429x2/shop/tool` is `shop/tool` of UPSTREAM (a
 URL), but the first two requests for a manifest are answered with 429. `m` is for manifests, `b` for
-blobs; what happens is a status, `cut` (the connection breaks in the middle), `stall` (silence) or
-`slow`. Each request is a line of LOG: seconds, method, path.
+blobs; what happens is a status, `cut` (the connection breaks in the middle), `stall` (silence),
+`slow` or `swap` (another image's manifest, or other bytes, under the digest that was asked for).
+Each request is a line of LOG: seconds, method, path.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 NAME = re.compile(r"/v2/(?P<case>([mb])(\w+?)x(\d+))/(?P<rest>.+/(manifests|blobs)/[^/]+)\Z")
 CODES = {429: "TOOMANYREQUESTS", 401: "UNAUTHORIZED", 403: "DENIED", 404: "MANIFEST_UNKNOWN"}
 AFTER = "3"
+OTHER = "2"  # the tag of what `swap` serves in the place of a manifest
 PART = 100_000
 
 left: dict[str, int] = {}
@@ -61,7 +63,10 @@ class Handler(BaseHTTPRequestHandler):
             extra = {"Retry-After": AFTER} if fault == "429" else {}
             self.answer(int(fault), body.encode(), {"Content-Type": "application/json", **extra})
             return
-        self.forward(match["rest"], fault)
+        rest = match["rest"]
+        if fault == "swap" and match[6] == "manifests":
+            rest = f"{rest.rpartition('/')[0]}/{OTHER}"
+        self.forward(rest, fault, match["rest"].rpartition("/")[2])
 
     def is_due(self, match: re.Match[str]) -> bool:
         with lock:
@@ -69,7 +74,7 @@ class Handler(BaseHTTPRequestHandler):
             left[match["case"]] -= 1
             return left[match["case"]] >= 0
 
-    def forward(self, rest: str, fault: str) -> None:
+    def forward(self, rest: str, fault: str, name: str) -> None:
         accept = {"Accept": ", ".join(self.headers.get_all("Accept") or ["*/*"])}
         request = urllib.request.Request(f"{self.upstream}/v2/{rest}", headers=accept)
         if self.headers.get("Range"):
@@ -78,9 +83,11 @@ class Handler(BaseHTTPRequestHandler):
             with urllib.request.urlopen(request) as answer:
                 kept = ("Content-Type", "Docker-Content-Digest", "Content-Range")
                 headers = {k: answer.headers[k] for k in kept if answer.headers[k]}
+                if fault == "swap":
+                    headers["Docker-Content-Digest"] = name
                 self.begin(answer.status, int(answer.headers["Content-Length"]), headers)
                 if self.command != "HEAD":
-                    self.pour(answer, fault)
+                    self.pour(answer, fault if "/blobs/" in rest else fault.replace("swap", ""))
         except urllib.error.HTTPError as error:
             self.answer(error.code, error.read(), {"Content-Type": "application/json"})
 
@@ -94,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 return
-            self.wfile.write(chunk)
+            self.wfile.write(chunk[::-1] if fault == "swap" else chunk)
             time.sleep(0.05 if fault == "slow" else 0)
 
     def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
