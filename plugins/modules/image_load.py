@@ -164,7 +164,7 @@ EXAMPLES = r"""
   fleet.images.image_load:
     src: /var/tmp/my-images.tar
     remote_src: true
-    sha256: 5f70bf18a086007016e948b04aed3b82103a36bea41755b6cddfaf10ace3c6ef
+    sha256: "{{ lookup('ansible.builtin.file', 'my-images.tar.sha256') | split | first }}"
 """
 
 RETURN = r"""

@@ -65,7 +65,7 @@ EXAMPLES = r"""
     images:
       - docker.io/library/postgres:16-alpine
     store: /var/lib/fleet-images/store
-  delegate_to: bastion
+  delegate_to: "{{ groups['bastion'] | first }}"
   run_once: true
   register: fetched
 

@@ -87,21 +87,22 @@ attributes:
 """
 
 EXAMPLES = r"""
+# make_pack.py of the role docker_sdk tells the key and the SHA-256 of the pack that it makes.
 - name: Ask whether the host has this version of the pack
   fleet.images.sdk_pack:
-    key: 0123456789abcdef
+    key: "{{ pack_key }}"
   register: state
 
 - name: Send the pack to a host that lacks it
   fleet.images.sdk_pack:
-    key: 0123456789abcdef
-    pack: /media/stick/fleet-images-sdk-0123456789abcdef.tar.gz
+    key: "{{ pack_key }}"
+    pack: /media/stick/fleet-images-sdk-{{ pack_key }}.tar.gz
 
 - name: Install a pack that is on the host already
   fleet.images.sdk_pack:
-    key: 0123456789abcdef
-    src: /var/tmp/fleet-images-sdk-0123456789abcdef.tar.gz
-    sha256: e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855
+    key: "{{ pack_key }}"
+    src: /var/tmp/fleet-images-sdk-{{ pack_key }}.tar.gz
+    sha256: "{{ pack_sha256 }}"
 
 - name: Use the SDK of the host's own packages
   fleet.images.sdk_pack:

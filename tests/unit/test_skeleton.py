@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import fnmatch
+import itertools
 import re
 import subprocess
 from pathlib import Path
@@ -161,6 +162,32 @@ def test_role_has_a_readme(role: Path) -> None:
 @pytest.mark.parametrize("playbook", PLAYBOOKS, ids=lambda path: path.stem)
 def test_playbook_is_short(playbook: Path) -> None:
     assert len(playbook.read_text(encoding="utf-8").splitlines()) < 20
+
+
+# README.md
+
+
+def _table(heading: str) -> list[str]:
+    """The first column of a table of README.md, without its backquotes."""
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    start = next(n for n, line in enumerate(lines) if line.startswith(f"| {heading} |"))
+    rows = itertools.takewhile(lambda line: line.startswith("|"), lines[start + 2 :])
+    return [row.split("|")[1].strip().strip("`") for row in rows]
+
+
+def test_readme_has_every_module() -> None:
+    assert sorted(_table("module")) == [module.stem for module in MODULES]
+
+
+def test_readme_has_every_role_and_leads_to_it() -> None:
+    assert sorted(_table("role")) == [role.name for role in ROLES]
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert [r.name for r in ROLES if f"[README](roles/{r.name}/README.md)" not in text] == []
+
+
+def test_readme_has_every_playbook() -> None:
+    wanted = [f"fleet.images.{playbook.stem}" for playbook in PLAYBOOKS]
+    assert sorted(_table("playbook")) == wanted
 
 
 # every file

@@ -1,8 +1,9 @@
-"""The registry's certificate, by an authority of the fleet's own that no system trusts."""
+"""Certificates of registries, by an authority of the fleet's own that no system trusts."""
 
 from __future__ import annotations
 
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 from .console import run
@@ -27,12 +28,20 @@ def ensure(fleet: Fleet) -> None:
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     _certify(part, "ca", "fleet test authority", "basicConstraints=critical,CA:TRUE")
-    names = f"subjectAltName=DNS:{REGISTRY_NAME},IP:{fleet.address(HOSTS[0])}"
-    signer = ("-CA", part / "ca.pem", "-CAkey", part / "ca.key")
-    _certify(
-        part, "registry", REGISTRY_NAME, "basicConstraints=critical,CA:FALSE", names, by=signer
-    )
+    _issue(part, "registry", part, [f"DNS:{REGISTRY_NAME}", f"IP:{fleet.address(HOSTS[0])}"])
     part.replace(final)
+
+
+def issue(fleet: Fleet, name: str, directory: Path, dns_names: Iterable[str]) -> None:
+    """Makes NAME.pem and NAME.key in a directory: another certificate of the fleet's authority."""
+    _issue(place(fleet), name, directory, [f"DNS:{one}" for one in dns_names])
+
+
+def _issue(authority: Path, name: str, directory: Path, holds_for: list[str]) -> None:
+    signer = ("-CA", authority / "ca.pem", "-CAkey", authority / "ca.key")
+    subject = holds_for[0].partition(":")[2]
+    names = f"subjectAltName={','.join(holds_for)}"
+    _certify(directory, name, subject, "basicConstraints=critical,CA:FALSE", names, by=signer)
 
 
 def _certify(
