@@ -358,7 +358,6 @@ print(peak() - before)
 """
 
 
-@pytest.mark.dear
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
 def test_memory_stays_small_whatever_the_blob(tmp_path: Path) -> None:
     size = 320 << 20

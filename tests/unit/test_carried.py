@@ -30,7 +30,6 @@ from ansible_collections.fleet.images.plugins.module_utils import _lock, _sdk
 from ansible_collections.fleet.images.plugins.plugin_utils import _carried
 
 Json = dict[str, Any]
-pytestmark = pytest.mark.dear
 NOTHING: Json = {"version": 1, "images": {}}
 
 # Starts Python, noting it; "-S" hides what pip has installed, as on a host without the SDK.

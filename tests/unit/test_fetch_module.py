@@ -160,7 +160,6 @@ def test_unusable_options_are_told(
     assert result["failed"] and message in result["msg"]
 
 
-@pytest.mark.dear
 def test_memory_does_not_grow_with_the_image(
     stub: RegistryStub, call: Callable[..., Json], tmp_path: Path
 ) -> None:

@@ -525,7 +525,6 @@ print(json.dumps([outcome.error, outcome.bytes, peak() - start]))
 """
 
 
-@pytest.mark.dear
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="no /proc")
 def test_memory_stays_small_whatever_the_image(
     containerd: EngineStub, store: Store, tmp_path: Path

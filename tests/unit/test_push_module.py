@@ -433,7 +433,6 @@ def test_unusable_options_are_told(store: Store, call: Call, options: Json, mess
     assert result["failed"] and message in result["msg"]
 
 
-@pytest.mark.dear
 def test_memory_does_not_grow_with_the_image(
     stub: RegistryStub, taken: Uploads, store: Store, call: Call
 ) -> None:

@@ -270,7 +270,6 @@ def test_the_disk(stub: LaidOut) -> None:
     assert disk.total == found.f_blocks * found.f_frsize
 
 
-@pytest.mark.dear
 @pytest.mark.parametrize("kind", ["classic", "containerd"])
 def test_what_a_hundred_images_cost(kind: str, tmp_path: Path) -> None:
     """With 1,000 layers. Measured for 500 with 5,000: 0.8 s and 2 MB, containerd 0.3 s and 8 MB."""

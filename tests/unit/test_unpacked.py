@@ -195,7 +195,6 @@ with unpacked([Path(sys.argv[1])], Path(sys.argv[2])) as (path,):
 """
 
 
-@pytest.mark.dear
 def test_memory_stays_small(tmp_path: Path, spool: Path) -> None:
     file = tmp_path / "a.tar.gz"
     with gzip.open(file, "wb", 1) as whole:
