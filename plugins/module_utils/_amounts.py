@@ -58,7 +58,7 @@ def duration(text: str | int) -> int:
     units = [unit for _number, unit in parts]
     if units and len(set(units)) == len(units):
         return sum(int(number) * _SECONDS[unit] for number, unit in parts)
-    bare = not isinstance(words, bool) and str(words).isdigit()
+    bare = str(words).isdigit()
     why = "has no unit" if bare else "is no duration"
     example = f"{words}d" if bare else "14d or 1d12h"
     raise PolicyError(

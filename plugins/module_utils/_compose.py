@@ -53,7 +53,7 @@ def compose_images(text: str, variables: Mapping[str, str] = _NOTHING) -> list[s
 def _completed(name: str) -> str:
     """The pattern of a name with its variables filled in; '' where that can name no image."""
     last = name.rpartition("/")[2]
-    if _UNKNOWN in name and not (_UNKNOWN in last or ":" in last or "@" in last):
+    if _UNKNOWN in name and not (_UNKNOWN in last or ":" in last):
         # An unknown part of the last component could hold the tag; elsewhere it cannot.
         name = f"{name}:{DEFAULT_TAG}"
     try:
@@ -109,13 +109,10 @@ def _uncommented(line: str) -> str:
 
 
 def _below(lines: Sequence[str], number: int) -> str:
-    """The value that stands alone on the line below its key, deeper than this."""
+    """What stands on the next line that is not empty, where this is deeper than its key."""
     depth = _depth(lines[number])
-    for line in lines[number + 1 :]:
-        if line.strip():
-            inside = _depth(line) > depth and not re.search(r":(\s|$)|^\s*-\s", line)
-            return line.strip() if inside else ""
-    return ""
+    below = next((line for line in lines[number + 1 :] if line.strip()), "")
+    return below.strip() if _depth(below) > depth else ""
 
 
 def _depth(line: str) -> int:

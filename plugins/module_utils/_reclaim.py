@@ -12,10 +12,11 @@ image that holds it, unless something else does.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ansible_collections.fleet.images.plugins.module_utils import _removal
+from ansible_collections.fleet.images.plugins.module_utils._holdings import CLASSIC
 from ansible_collections.fleet.images.plugins.module_utils._inventory import Image
 
 
@@ -123,18 +124,39 @@ def total(ranges: Iterable[Range]) -> Range:
     return sum(ranges, Range())
 
 
-def along(order: Iterable[str], images: Sequence[Image]) -> list[tuple[str, ...]]:
+def along(
+    order: Iterable[str], images: Sequence[Image], store: str = CLASSIC
+) -> list[tuple[str, ...]]:
     """For each image, in this order of removal: itself, and the nameless ones that go along.
 
-    An Engine removes what an image was built upon with its last child, as far as it has no name
-    and no container uses it (unless it is asked not to: `noprune`).
+    An Engine removes what an image was built upon with it, unless it is asked not to (`noprune`):
+    a classic store what has no name, no container and no other child. A containerd store does not
+    ask for other children, and removes nothing if the lowest of them is not there any more, such
+    as after the removal of another child (daemon/containerd/image_children.go of moby).
     """
     below = {image.id: image for image in images}
     groups: list[tuple[str, ...]] = []
     gone: set[str] = set()
     for id_ in order:
         gone.add(id_)
-        pruned = _removal.pruned(below[id_], below, gone) if id_ in below else set()
-        gone |= pruned
-        groups.append((id_, *sorted(pruned)))
+        if id_ not in below:
+            pruned: Sequence[str] = ()
+        elif store == CLASSIC:
+            pruned = sorted(_removal.pruned(below[id_], below, gone))
+        else:
+            pruned = _ancestors(below[id_], below, gone)
+        gone.update(pruned)
+        groups.append((id_, *pruned))
     return groups
+
+
+def _ancestors(image: Image, below: Mapping[str, Image], gone: Collection[str]) -> list[str]:
+    """The nameless images that go along on a containerd store, nearest first."""
+    chain: list[Image] = []
+    while image.parent:
+        if image.parent in gone or image.parent not in below:
+            return []
+        image = below[image.parent]
+        chain.append(image)
+    kept = (at for at, one in enumerate(chain) if _removal.names(one) or one.containers)
+    return [one.id for one in chain[: next(kept, len(chain))]]

@@ -127,6 +127,7 @@ def test_json() -> None:
         ("${NONE}app:1", "*app:1"),
         ("app${NONE}", "app*"),
         ("${NONE}", "*"),
+        (f"${{NONE}}/app@{DIGEST}", f"*/app@{DIGEST}"),
         # no images
         ("Not Good", None),
         ("App", None),
@@ -156,6 +157,7 @@ def test_values(value: str, found: str | None) -> None:
         "# image: nginx",
         "a: b # image: nginx",
         "a: 'b' # {image: nginx}",
+        "a: it's # {image: nginx}",
         "images: nginx",
         "my-image: nginx",
         "a image: nginx",
@@ -171,6 +173,8 @@ def test_nothing(text: str) -> None:
 def test_between_braces() -> None:
     text = "{a: {image: app:${NONE:-1}}, b: {x: 1,'image': \"app:2\" }, c: {image: app:3, d: e}}"
     assert compose_images(text) == [f"docker.io/library/app:{tag}" for tag in "123"]
+    assert compose_images("{a: {image: app:$NONE, b: c}, d: e}") == ["app:*"]
+    assert compose_images("{a: 'b # c', image: app:4}") == ["docker.io/library/app:4"]
     assert compose_images('a: {"image":"app:4"}') == ["docker.io/library/app:4"]
 
 

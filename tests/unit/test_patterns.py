@@ -75,6 +75,28 @@ def test_what_matches(text: str, found: bool) -> None:
     assert first(patterns([text]), ONE) == (text.strip() if found else "")
 
 
+@pytest.mark.parametrize(
+    ("text", "texts"),
+    [
+        ("docker.io/ngin*", "docker.io/ngin* docker.io/library/ngin*"),
+        ("docker.io/team/*", "docker.io/team/*"),
+        ("index.docker.io/team/*", "docker.io/team/*"),
+        ("library/ngin*", "library/ngin* docker.io/library/ngin*"),
+        ("registry.example*", "registry.example*"),
+        ("[a-f]*", "[a-f]*"),
+    ],
+)
+def test_what_a_glob_is_compared_with(text: str, texts: str) -> None:
+    (found,) = patterns([text])
+    assert found.glob and found.texts == tuple(texts.split())
+
+
+def test_a_registry_in_brackets_is_no_glob() -> None:
+    six = Image(ID, ("[::1]:5000/app:1",), (), "", None, 1, 0, {}, None)
+    assert first(patterns(["[::1]:5000/app"]), six) == "[::1]:5000/app"
+    assert first(patterns(["[::2]:5000/app"]), six) == ""
+
+
 def test_the_first_that_matches_is_told() -> None:
     assert first(patterns(["no/*", "*/web", "nginx"]), ONE) == "*/web"
     assert first([], ONE) == ""

@@ -9,7 +9,6 @@ import time
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import replace
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from stocked import StockedEngine
@@ -160,22 +159,42 @@ def test_time_grows_in_proportion() -> None:
     assert seconds(1000) < 4 * few and seconds(2000) < 8 * few
 
 
-@pytest.mark.parametrize("kind", ["classic", "containerd"])
-def test_what_goes_along(kind: str) -> None:
+def inventory(engine: StockedEngine) -> list[_inventory.Image]:
+    listed, users = engine.list_images({"all": "1"})[1], engine.list_containers({"all": "1"})[1]
+    return _inventory.read("classic" if engine.classic else "containerd", listed, users)
+
+
+def test_what_goes_along() -> None:
     """A nameless base goes with the last image that was built upon it."""
-    engine = StockedEngine(kind)
+    engine = StockedEngine("classic")
     base = engine.stock(layers={"base": 100})
     one = engine.stock("a:1", layers={"one": 10}, parent=base)
     two = engine.stock("b:1", layers={"two": 1}, parent=base)
-    listed, users = engine.list_images({"all": "1"})[1], engine.list_containers({"all": "1"})[1]
-    images = _inventory.read("classic", listed, users)
+    images = inventory(engine)
     assert along([one], images) == [(one,)]
-    groups = along([two, one], images)
-    assert groups == [(two,), (one, base)]
+    groups = along([two, one, "unknown"], images)
+    assert groups == [(two,), (one, base), ("unknown",)]
     parts = {id_: engine.shelf[id_].chains for id_ in engine.shelf}
     sizes = {
         chain: Range(size, size)
         for stock in engine.shelf.values()
         for chain, (_layer, size) in zip(stock.chains, stock.layers)
     }
-    assert freed(Stock(parts, sizes), groups) == [Range(1, 1), Range(110, 110)]
+    assert freed(Stock(parts, sizes), groups) == [Range(1, 1), Range(110, 110), UNKNOWN]
+
+
+def test_what_goes_along_on_containerd() -> None:
+    """As Engines 26.1 and 28.5 were seen to do: other children do not matter, gone ones do."""
+    engine = StockedEngine("containerd")
+    named = engine.stock("base:1", layers={"base": 100})
+    low = engine.stock(layers={"low": 10}, parent=named)
+    middle = engine.stock(layers={"middle": 10}, parent=low)
+    one = engine.stock("a:1", layers={"one": 1}, parent=middle)
+    two = engine.stock("b:1", layers={"two": 1}, parent=middle)
+    lower = engine.stock("c:1", layers={"three": 1}, parent=low)
+    images = inventory(engine)
+    groups = along([one, two, lower, named], images, "containerd")
+    assert groups == [(one, middle, low), (two,), (lower,), (named,)]
+    assert along([lower, one], images, "containerd") == [(lower, low), (one,)]
+    engine.use("user", low)
+    assert along([one], inventory(engine), "containerd") == [(one, middle)]
