@@ -14,13 +14,18 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fleet.images.plugins.module_utils import _info, _lockfile, _patterns
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _info,
+    _lockfile,
+    _patterns,
+    _pull_words,
+)
 from ansible_collections.fleet.images.plugins.module_utils._amounts import PolicyError
 from ansible_collections.fleet.images.plugins.module_utils._compose import compose_images
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine, EngineError
 from ansible_collections.fleet.images.plugins.module_utils._inventory import Image
 from ansible_collections.fleet.images.plugins.module_utils._lock import Lock
-from ansible_collections.fleet.images.plugins.module_utils._reference import parse
+from ansible_collections.fleet.images.plugins.module_utils._reference import Reference, parse
 from ansible_collections.fleet.images.plugins.module_utils._registry_auth import engine_login
 
 Params = Mapping[str, Any]
@@ -140,16 +145,37 @@ def _named(images: Sequence[Image], names: Iterable[str], reason: str) -> Iterat
             yield image.id, reason
 
 
-def served(engine: Engine, image: Image, username: str, password: str) -> str:
-    """'' where a registry, asked by the Engine, still has this very image; else what is wrong."""
-    wrong = "no registry is known that it came from"
-    for text in image.digests:
-        reference = parse(text)
-        login = engine_login(reference.registry, username, password)
-        try:
-            if engine.digest(reference, login) == reference.digest:
+class Registries:
+    """Registries that are asked, through an Engine, whether they still serve an image.
+
+    `username`, `password`: for all of them, '' for the logins of the Docker configuration file.
+    """
+
+    def __init__(self, engine: Engine, username: str, password: str) -> None:
+        self._engine = engine
+        self._login = (username, password)
+        self._away: dict[str, str] = {}
+
+    def lack(self, image: Image) -> str:
+        """Why nobody can say that a registry serves this very image; '' where one does.
+
+        A registry that cannot be reached is asked once: each answer may take a while.
+        """
+        wrong = "no registry is known that it came from"
+        for reference in map(parse, image.digests):
+            wrong = self._away.get(reference.registry) or self._ask(reference)
+            if not wrong:
                 return ""
-            wrong = f"{text} is served with another digest"
+        return wrong
+
+    def _ask(self, reference: Reference) -> str:
+        try:
+            login = engine_login(reference.registry, *self._login)
+            found = self._engine.digest(reference, login)
         except EngineError as error:
-            wrong = f"{text} was asked for, the Engine said: {error.words}"
-    return wrong
+            wrong = f"{reference} was asked for, the Engine said: {error.words}"
+            if error.lost or _pull_words.is_passing(error.words):
+                self._away[reference.registry] = wrong
+            return wrong
+        same = found == reference.digest
+        return "" if same else f"{reference} was asked for, {found} is served"

@@ -132,7 +132,7 @@ def make(engine: Engine, wanted: Wishes, survey: Survey, now: int) -> Plan:
     stock = _read_stock(engine, survey, verdicts)
     if params["keep_bases"]:
         verdicts = _bases(engine, verdicts, stock, params)
-    verdicts = [_last_copy(engine, one, params) for one in verdicts]
+    verdicts = _last_copies(engine, verdicts, params)
     if wanted.target is not None:
         verdicts = _until(engine, wanted.target, verdicts, survey, stock)
     return _planned(engine, wanted, verdicts, survey, stock)
@@ -157,10 +157,10 @@ def again(engine: Engine, wanted: Wishes, survey: Survey, now: int) -> Plan:
             settled.append(entry.settled(None, "it is gone already"))
             continue
         reason = entry.differs(verdict.image) or ("" if verdict.goes else verdict.reason)
-        verdict = Verdict(verdict.image, not reason, reason or entry.reason)
-        verdicts.append(_last_copy(engine, verdict, wanted.params))
-        if not verdicts[-1].goes:
-            settled.append(entry.settled(verdict.image, verdicts[-1].reason))
+        verdicts.append(Verdict(verdict.image, not reason, reason or entry.reason))
+    verdicts = _last_copies(engine, verdicts, wanted.params)
+    names = {entry.id: entry for entry in saved}
+    settled += [names[o.image.id].settled(o.image, o.reason) for o in verdicts if not o.goes]
     outside = [
         replace(one, goes=False, reason="the plan does not name it") for one in found.values()
     ]
@@ -210,14 +210,17 @@ def _bases(
     return _retention.keep_bases(verdicts, needed, stock.parts)
 
 
-def _last_copy(engine: Engine, verdict: Verdict, params: Params) -> Verdict:
-    if not verdict.goes or verdict.image.id not in params["last_copies"]:
-        return verdict
+def _last_copies(engine: Engine, verdicts: Sequence[Verdict], params: Params) -> list[Verdict]:
+    """Keeps what no registry serves any more of the images that are the fleet's last copies."""
     login = (params["registry_username"] or "", params["registry_password"] or "")
-    wrong = _protection.served(engine, verdict.image, *login)
-    if not wrong:
-        return verdict
-    return replace(verdict, goes=False, reason=f"the last copy in the fleet, and {wrong}")
+    registries, last = _protection.Registries(engine, *login), set(params["last_copies"])
+
+    def checked(one: Verdict) -> Verdict:
+        wrong = registries.lack(one.image) if one.goes and one.image.id in last else ""
+        told = f"the last copy in the fleet, and {wrong}"
+        return replace(one, goes=False, reason=told) if wrong else one
+
+    return list(map(checked, verdicts))
 
 
 def _until(

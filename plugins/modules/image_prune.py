@@ -208,10 +208,10 @@ EXAMPLES = r"""
     keep_last: 2
     protect: ["registry.example/base/*"]
 
-- name: Get a quarter of the disk free, but never remove more than 20 images at once
+- name: Get 10 GB of the disk free, but never remove more than 20 images at once
   fleet.images.image_prune:
     scope: unused
-    free_target: 25%
+    free_target: 10GB
     max_images: 20
 
 - name: Only make a plan, to be looked at

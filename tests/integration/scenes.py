@@ -311,6 +311,25 @@ MODULES = {
         after=[play("nodes", asserted("planned.bytes > 100000"))],
         holds=frozenset(),
     ),
+    "image_prune": Module(
+        before=[
+            play(
+                "nodes",
+                pulled(f"{API}:1.4.0", f"{API}:1.4.1", f"{API}:4.2", f"{API}:4.3"),
+                shell(f"docker create {API}:4.3"),
+                shell("tar -C /etc -c hostname | docker import -"),
+            )
+        ],
+        examples={
+            "Remove dangling images, as docker image prune does": CHANGES,
+            "Remove what nobody used for two weeks, and keep the newest two images of each"
+            " repository": STAYS,
+            "Get 10 GB of the disk free, but never remove more than 20 images at once": STAYS,
+            "Only make a plan, to be looked at": CHANGES,
+            "Do what was planned, where it still holds": CHANGES,
+        },
+        holds=frozenset({f"{API}:4.3"}),
+    ),
     "image_pull": Module(
         variables={"vault_registry_password": PASSWORD},
         before=[
@@ -432,6 +451,12 @@ WANTED = frozenset({NGINX, f"{API}:4.2"})
 PLAYBOOKS = {
     "airgap": Block(using="README.md: bastion", holds=SHOP, changes=tuple(ALIASES)[1:]),
     "preseed": Block(using="README.md: bastion", holds=SHOP, changes=tuple(ALIASES)[1:]),
+    "cleanup": Block(
+        using="README.md: bastion",
+        before=[play("nodes", shell("tar -C /etc -c hostname | docker import -"))],
+        holds=frozenset(),
+        changes=tuple(ALIASES)[1:],
+    ),
 }
 
 BLOCKS = {
@@ -456,6 +481,12 @@ BLOCKS = {
         variables={"docker_sdk_cache_dir": "{{ playbook_dir }}/packs"},
     ),
     "roles/docker_sdk/README.md: Remove the pack": Block(before=[SDK_KEPT], after=[SDK_BACK]),
+    "roles/image_cleanup/README.md: Clean up images by policy": Block(
+        before=[
+            play("nodes", pulled(*(f"{API}:{tag}" for tag in ("1.4.0", "1.4.1", "4.2", "4.3"))))
+        ],
+        holds=frozenset({f"{API}:4.2", f"{API}:4.3"}),
+    ),
     "roles/image_relay/README.md: Offer the images of the site on its bastion": Block(holds=WANTED),
     "roles/preseed/README.md: Pull images before they are needed": Block(holds=WANTED),
 }
