@@ -99,7 +99,8 @@ class Run:
     def done(self) -> Result:
         """What came of the plan; nothing of it is done where it is refused."""
         free, layers = self._free(), None
-        remover = Remover(self.engine, prune=True, sweeping=True)
+        classic = self.engine.facts.store == CLASSIC
+        remover = Remover(self.engine, prune=classic, sweeping=True)
         beside: Result = {}
         if not self.plan.refused:
             layers = self._layers() if self.plan.goes else None

@@ -28,6 +28,7 @@ from ansible_collections.fleet.images.plugins.module_utils._amounts import (
     Target,
 )
 from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
+from ansible_collections.fleet.images.plugins.module_utils._holdings import CLASSIC
 from ansible_collections.fleet.images.plugins.module_utils._policy import Policy
 from ansible_collections.fleet.images.plugins.module_utils._reclaim import Range, Stock
 from ansible_collections.fleet.images.plugins.module_utils._removal import Entry, Removal
@@ -179,7 +180,8 @@ def _read_stock(engine: Engine, survey: Survey, verdicts: Sequence[Verdict]) -> 
 def _planned(
     engine: Engine, wanted: Wishes, verdicts: Sequence[Verdict], survey: Survey, stock: Stock
 ) -> Plan:
-    rules = _removal.Rules(engine.facts.store, _removal.SKIP, force=True)
+    store = engine.facts.store
+    rules = _removal.Rules(store, _removal.SKIP, force=True, prune=store == CLASSIC)
     told = {one.image.id: one for one in verdicts if one.goes}
     removal = _removal.whole((one.image for one in told.values()), survey.images, rules)
     goes = [told.pop(job.image.id) for job in removal.jobs]
@@ -187,11 +189,22 @@ def _planned(
         job.last.reason = one.reason
     order = [one.image.id for one in goes]
     stays = [*told.values(), *(one for one in verdicts if not one.goes)]
-    groups = _reclaim.along(order, survey.images)
+    groups = _together(engine, order, survey)
     frees = dict(zip(order, _reclaim.freed(stock, groups)))
     plan = Plan(goes, stays, removal, stock, frees)
     plan.refused = _retention.exceeded([*goes, *stays], wanted.budgets, plan.total.most)
     return plan
+
+
+def _together(engine: Engine, order: Sequence[str], survey: Survey) -> Sequence[tuple[str, ...]]:
+    """For each image that goes, itself and what goes along with it.
+
+    A classic store keeps nameless images for what was built upon them. On a containerd store each
+    is looked at by itself, so the Engine is told to take none along.
+    """
+    if engine.facts.store == CLASSIC:
+        return _reclaim.along(order, survey.images)
+    return [(id_,) for id_ in order]
 
 
 def _bases(
@@ -238,7 +251,7 @@ def _until(
             " from here; run this on the Engine's own host"
         )
     order = [one.image.id for one in verdicts if one.goes]
-    groups = dict(zip(order, _reclaim.along(order, survey.images)))
+    groups = dict(zip(order, _together(engine, order, survey)))
     reclaim = _reclaim.Reclaim(stock)
     wanted = target.of(disk.total) if isinstance(target, Percent) else target
     return _retention.until(

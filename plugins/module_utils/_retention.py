@@ -14,7 +14,11 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from ansible_collections.fleet.images.plugins.module_utils import _patterns, _removal
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _patterns,
+    _reclaim,
+    _removal,
+)
 from ansible_collections.fleet.images.plugins.module_utils._conditions import (
     BUILT_UPON,
     Conditions,
@@ -189,19 +193,9 @@ def along(verdicts: Sequence[Verdict]) -> list[str]:
     With DELETE it takes the nameless images below one that goes, as far as nothing else was built
     upon them and no container uses them.
     """
-    images = {one.image.id: one.image for one in verdicts}
-    gone, found = set[str](), []
-    for one in verdicts:
-        if not one.goes:
-            continue
-        gone.add(one.image.id)
-        for below in _chain(one.image, images):
-            left = any(child not in gone for child in below.children)
-            if left or below.containers or not intermediate(below):
-                break
-            gone.add(below.id)
-            found.append(below.id)
-    return found
+    images = [one.image for one in verdicts]
+    order = [one.image.id for one in verdicts if one.goes and one.image.store == CLASSIC]
+    return [id_ for _goer, *along in _reclaim.along(order, images) for id_ in along]
 
 
 def _staying(verdicts: Sequence[Verdict], reasons: Mapping[str, str]) -> list[Verdict]:

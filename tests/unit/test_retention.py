@@ -168,7 +168,7 @@ def test_steps_go_along_with_what_was_built_upon_them() -> None:
     verdicts = shelf.decide()
     assert shelf.names(one for one in verdicts if one.goes) == "top base"
     assert shelf.why("step1") == shelf.why("step2") == "stays: images are built upon it"
-    assert along(verdicts) == [sha("step2"), sha("step1")]
+    assert sorted(along(verdicts)) == sorted([sha("step2"), sha("step1")])
 
 
 def test_steps_are_images_of_their_own_on_containerd() -> None:
@@ -233,7 +233,7 @@ def test_a_name_stops_what_goes_along() -> None:
     shelf.put("more", f"{APP}:2", parent="base")
     policy = replace(UNUSED, repositories=(APP,))
     assert shelf.goers(policy) == "top more"
-    assert along(shelf.decide(policy)) == [sha("step2"), sha("step1")]
+    assert sorted(along(shelf.decide(policy))) == sorted([sha("step2"), sha("step1")])
 
 
 def test_parents_that_go_round_in_circles_stay() -> None:
