@@ -19,7 +19,7 @@ pytest.importorskip("docker")
 from engine_stub import KINDS
 from stocked import StockedEngine, sha
 
-from ansible_collections.fleet.images.plugins.module_utils import _hostlock
+from ansible_collections.fleet.images.plugins.module_utils import _hostlock, _leaks
 from ansible_collections.fleet.images.plugins.modules import image_prune
 
 APP, WEB = "registry.example/shop/app", "registry.example/shop/web"
@@ -493,3 +493,62 @@ def test_a_target_on_a_disk_out_of_reach(engine: StockedEngine, once: Call) -> N
     if engine.classic:
         result = once(scope="unused", free_target="20%")
         assert result["failed"] and "run this on the Engine's own host" in result["msg"]
+
+
+def test_bases_of_the_next_bundle(engine: StockedEngine, once: Call) -> None:
+    """The layers that a lock's images need stay, with the newest image that has them."""
+    engine.stock(f"{APP}:1", layers={"base": 50, "app-1": 5})
+    engine.stock(f"{APP}:2", layers={"base": 50, "lib": 20, "app-2": 5})
+    engine.stock(f"{WEB}:1", layers={"other": 7})
+    wanted = [
+        {"digest": sha(f"blob {name}"), "diff_id": sha(name), "size": 9, "media_type": "x"}
+        for name in ("base", "lib", "app-3")
+    ]
+    lock = json.loads(_lock(f"{APP}:3", sha("new manifest"), sha("new config"), wanted))
+    keep = {"scope": "unused", "lock": lock, "check": True, "min_images_left": 0}
+    assert set(goes(once(**keep))) == {f"{APP}:1", f"{APP}:2", f"{WEB}:1"}
+    result = once(**keep, keep_bases=True)
+    assert set(goes(result)) == {f"{APP}:1", f"{WEB}:1"}
+    assert why(result)[f"{APP}:2"] == "the next thin bundle builds on its layers"
+
+
+LEAK = _leaks.Leak("directory", "/data/overlay2/abc", 4096, "nothing has it", True)
+HELD = _leaks.Leak("layer", "sha256:abc", 100, "no image has it", False)
+
+
+@pytest.mark.parametrize("wish", ["ignore", "report", "remove"])
+def test_leaks(
+    engine: StockedEngine, once: Call, monkeypatch: pytest.MonkeyPatch, wish: str
+) -> None:
+    asked: list[str] = []
+
+    def find(_engine: Any) -> _leaks.Found:
+        asked.append("find")
+        return _leaks.Found((LEAK, HELD))
+
+    def remove(_engine: Any, leaks: Any) -> list[_leaks.Outcome]:
+        asked.append("remove")
+        return [_leaks.Outcome(LEAK, True), _leaks.Outcome(HELD, False, "left alone")]
+
+    monkeypatch.setattr(_leaks, "find", find)
+    monkeypatch.setattr(_leaks, "remove", remove)
+    foreseen = once(check=True, leaks=wish)
+    assert "remove" not in asked
+    done = once(leaks=wish)
+    assert (
+        asked == {"ignore": [], "report": ["find"] * 2, "remove": ["find", "find", "remove"]}[wish]
+    )
+    assert foreseen["changed"] == done["changed"] == (wish == "remove")
+    if wish == "ignore":
+        assert "leaks" not in done
+        return
+    removed = "removed" if wish == "remove" else "none"
+    for result in (foreseen, done):
+        assert [one["action"] for one in result["leaks"]] == [removed, "none"]
+        assert result["leaks"][0]["id"] == LEAK.id and result["leaks"][0]["bytes"] == 4096
+
+
+def test_leaks_that_nobody_can_see(engine: StockedEngine, once: Call) -> None:
+    result = once(leaks="remove")
+    assert result["leaks"] == [] and not result["changed"]
+    assert "leaks: " in str(result["warnings"])
