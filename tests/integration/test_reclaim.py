@@ -114,13 +114,14 @@ def check(node: str, told: Json, images: int) -> int:
 
 
 def test_images_that_share_layers(made: Rig) -> None:
-    """The first has several names; the base goes along with the last one upon it."""
+    """The first has several names; their base has none, and goes along with one of them."""
     for node, told in on_all(made, "remove", "reclaim/one:1", "reclaim/two:1").items():
         first, second = told["measured"]
         assert check(node, told, 2) > 3_300_000, node
         assert 200_000 < first < 1_000_000, (node, "the base is still used")
         assert second > 3_100_000, node
-        assert len(told["groups"][1]) == 2, node
+        # A containerd store does not ask whether another image was built upon it.
+        assert list(map(len, told["groups"])) == [1, 2] if STORES[node] == "classic" else [2, 1]
 
 
 def test_layers_of_containers(made: Rig) -> None:
@@ -143,24 +144,28 @@ def test_rebuilds(made: Rig) -> None:
 
 def test_build_cache(made: Rig) -> None:
     """On the classic store nobody can tell what it holds in the end: a range."""
-    for node in NODES:
-        # 26.1 fetches its own context by a name, which it asks the network for.
-        if not on_node(made, node, "build", NGINX, "reclaim/kit:1")["built"]:
-            assert node == "engine26-containerd"
-            continue
+
+    def built(node: str) -> None:
+        # On containerd BuildKit asks the registry for a base first, and waits for it.
+        base = NGINX if STORES[node] == "classic" else "scratch"
+        assert on_node(made, node, "build", base, "reclaim/kit:1")["built"], node
         told = on_node(made, node, "remove", "reclaim/kit:1")
         ((least, most),) = told["predicted"]
         assert least <= told["measured"][0] <= most, (node, told)
-        assert most > 1_100_000, (node, told)
+        assert most > 900_000, (node, told)
         assert (least == most) is (STORES[node] == "containerd"), (node, told)
-        assert on_node(made, node, "build", NGINX, "reclaim/kit:2")["built"]
+        assert on_node(made, node, "build", base, "reclaim/kit:2")["built"], node
         made.inside(node, "docker", "builder", "prune", "-af")
         check(node, on_node(made, node, "remove", "reclaim/kit:2"), 1)
+
+    # The one that is left out fetches its context from itself, by a name that it asks the network
+    # for, and there is none.
+    _on_each(built, [node for node in NODES if node != "engine26-containerd"])
 
 
 def test_killed_in_the_middle_of_a_load(made: Rig) -> None:
     def killed(node: str) -> Json:
-        archive = on_node(made, node, "heavy", "reclaim/heavy:1")["archive"]
+        archive = on_node(made, node, "heavy")["archive"]
         assert on_node(made, node, "leaks")["leaks"] == [], node
         assert on_node(made, node, "kill", archive)["killed"], node
         made.inside(node, "docker", "rmi", "--force", "reclaim/heavy:1", check=False)

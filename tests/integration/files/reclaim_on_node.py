@@ -4,7 +4,7 @@
 """Predicts, removes and measures on a node; prints JSON.
 
 `reclaim_on_node.py remove NAME...` (references, IDs, or `dangling`), `plan NAME...`, `build BASE
-TAG` (with BuildKit, which needs no buildx this way), `heavy TAG`, `kill FILE` (in the middle of a
+TAG` (with BuildKit, which needs no buildx this way), `heavy`, `kill FILE` (in the middle of a
 load), `leaks`, `clear`.
 """
 
@@ -34,6 +34,7 @@ from ansible_collections.fleet.images.plugins.module_utils._engine import Engine
 from ansible_collections.fleet.images.plugins.module_utils._reference import parse
 
 SOCKET = "/var/run/docker.sock"
+TAG = "reclaim/heavy:1"
 STORES = (
     "/var/lib/docker/image",
     "/var/lib/docker/overlay2",
@@ -103,10 +104,12 @@ def plan(engine, names, remove):
 
 def build(base, tag):
     """An image of BuildKit: POST /build wants no session for a context that comes with it."""
-    steps = f"FROM {base}\nCOPY top /top\nWORKDIR /here\nRUN head -c 700000 /dev/urandom >/own\n"
+    steps = f"FROM {base}\nCOPY top /top\nWORKDIR /here\n"
+    if base != "scratch":
+        steps += "RUN head -c 700000 /dev/urandom >/own\n"
     context = io.BytesIO()
     with tarfile.open(fileobj=context, mode="w") as tar:
-        for name, content in (("Dockerfile", steps.encode()), ("top", os.urandom(400_000))):
+        for name, content in (("Dockerfile", steps.encode()), ("top", os.urandom(900_000))):
             info = tarfile.TarInfo(name)
             info.size = len(content)
             tar.addfile(info, io.BytesIO(content))
@@ -121,7 +124,7 @@ def build(base, tag):
     return {"built": "errorDetail" not in answer, "answer": answer[-500:]}
 
 
-def heavy(tag):
+def heavy():
     """An image whose layer takes a while to unpack, as an archive; the Engine keeps nothing."""
     buffer = io.BytesIO()
     content = random.Random(7).randbytes(30_000_000)
@@ -131,11 +134,11 @@ def heavy(tag):
             info.size = 20_000
             tar.addfile(info, io.BytesIO(content[number * 20_000 : (number + 1) * 20_000]))
     subprocess.run(
-        ["docker", "import", "-", tag], input=buffer.getvalue(), check=True, stdout=subprocess.PIPE
+        ["docker", "import", "-", TAG], input=buffer.getvalue(), check=True, stdout=subprocess.PIPE
     )
     archive = "/tmp/reclaim-heavy.tar"
-    subprocess.run(["docker", "save", "-o", archive, tag], check=True)
-    subprocess.run(["docker", "rmi", tag], check=True, stdout=subprocess.PIPE)
+    subprocess.run(["docker", "save", "-o", archive, TAG], check=True)
+    subprocess.run(["docker", "rmi", TAG], check=True, stdout=subprocess.PIPE)
     return {"archive": archive}
 
 
@@ -151,18 +154,21 @@ def unpacking():
 
 def kill(archive):
     """SIGKILL for dockerd in the middle of a load, and a new one."""
-    load = subprocess.Popen(
-        ["docker", "load", "-i", archive], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    while not unpacking():
-        if load.poll() is not None:
-            return {"killed": False}
-        time.sleep(0.002)
+    for _ in range(5):
+        load = subprocess.Popen(
+            ["docker", "load", "-i", archive], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
+        while load.poll() is None and not unpacking():
+            time.sleep(0.002)
+        if load.poll() is None:
+            break
+        # It was over too soon to be seen.
+        subprocess.run(["docker", "rmi", TAG], check=True, stdout=subprocess.PIPE)
     subprocess.run(["pkill", "-KILL", "-x", "dockerd"], check=True)
     load.wait()
     time.sleep(1.2)  # What is as old as the next daemon, to the second, would be left.
     subprocess.run(["engine-start"], check=True)
-    return {"killed": True}
+    return {"killed": load.returncode != 0}
 
 
 def leaks(engine, remove):
@@ -184,7 +190,7 @@ def main(verb, *names):
     if verb == "build":
         return build(*names)
     if verb == "heavy":
-        return heavy(*names)
+        return heavy()
     if verb == "kill":
         return kill(*names)
     engine = Engine({"docker_host": f"unix://{SOCKET}"})
