@@ -10,20 +10,21 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
 
 from ansible_collections.fleet.images.plugins.module_utils._relay_config import names_of
 from ansible_collections.fleet.images.plugins.plugin_utils._authority import make_pair
+from ansible_collections.fleet.images.plugins.plugin_utils._carried import Carried
 
 Result = dict[str, Any]
 
 
-class ActionModule(ActionBase):  # type: ignore[misc]
+RELAY = "fleet.images.image_relay"
+
+
+class ActionModule(Carried):
     """Runs on the controller; what it does to the host, the module does."""
 
-    _supports_check_mode = True
     _supports_async = True
-    _supports_diff = True
 
     def run(self, tmp: str | None = None, task_vars: Result | None = None) -> Result:
         """The module's result."""
@@ -35,10 +36,10 @@ class ActionModule(ActionBase):  # type: ignore[misc]
             args["tls"] = False
         elif wanted and args.get("state", "started") == "started":
             args["certificate"], args["private_key"] = _made(args)
-        done = self._execute_module(
-            module_args=args, task_vars=task_vars, wrap_async=self._task.async_val
-        )
-        return {**result, **done}
+        if self._task.async_val:
+            done = self._execute_module(module_args=args, task_vars=task_vars, wrap_async=True)
+            return {**result, **done}
+        return {**result, **self._module(RELAY, args, task_vars or {})}
 
 
 def _made(args: Result) -> tuple[str, str]:

@@ -149,21 +149,29 @@ class Engine:
         """
         return self._send("GET", path, names, params)
 
-    def post(self, path: str, *names: str, **params: Any) -> Any:
-        """As `get`, for a POST without a body; None where the answer has none."""
-        return self._send("POST", path, names, params)
+    def post(self, path: str, *names: str, body: Any = None, **params: Any) -> Any:
+        """As `get`, for a POST, of JSON where there is a body; None where the answer has none."""
+        return self._send("POST", path, names, params, **({"json": body} if body else {}))
 
     def delete(self, path: str, *names: str, **params: Any) -> Any:
         """As `post`, for a DELETE."""
         return self._send("DELETE", path, names, params)
 
-    def _send(self, method: str, path: str, names: Sequence[str], params: Any) -> Any:
+    def _send(
+        self, method: str, path: str, names: Sequence[str], params: Any, **content: Any
+    ) -> Any:
         with self._asking(f"{method} {path.format(*names)}"):
             api = self._api
             send = {"GET": api._get, "POST": api._post, "DELETE": api._delete}[method]
-            answer = send(api._url(path, *names), params=params)
+            answer = send(api._url(path, *names), params=params, **content)
             api._raise_for_status(answer)
             return answer.json() if answer.content else None
+
+    def logs(self, container: str, lines: int = 5) -> bytes:
+        """The last lines that a container wrote; raises EngineError."""
+        with self._asking(f"the log of {container}"):
+            content: bytes = self._api.logs(container, tail=lines)
+            return content
 
     def speaks(self, version: Sequence[int]) -> bool:
         """Whether the API that is spoken is of this version (major, minor) or newer."""

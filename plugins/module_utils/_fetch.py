@@ -15,10 +15,15 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.fleet.images.plugins.module_utils import _diff_ids, _sweep
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _diff_ids,
+    _relay_sweep,
+    _sweep,
+)
 from ansible_collections.fleet.images.plugins.module_utils._intake import Intake
 from ansible_collections.fleet.images.plugins.module_utils._job import (
     Job,
@@ -69,7 +74,7 @@ def run(task: Task, registry: Registry, connect: Connect) -> dict[str, Any]:
     fetched = any(job.action == "fetched" for job in jobs)
     came = fetched if task.dry_run else recorded or any(job.bytes for job in jobs)
     return {
-        "changed": came or written or bool(cleared and (cleared.files or cleared.names)),
+        "changed": came or written or bool(cleared),
         "lock": dump(lock),
         "known": known(layout, lock),
         "images": [job.as_result() for job in jobs],
@@ -103,18 +108,21 @@ def _clear(layout: Layout, task: Task, jobs: Sequence[Job], merged: Lock) -> _sw
         for digest in image.all_blobs
     }
     names = {job.spec.key for job in jobs}
+    relays = _relay_sweep.sweep(layout.root, None, task.dry_run)
     if task.dry_run:
-        return _sweep.look(layout, needed | _sweep.leased(layout), names)
+        waste = _sweep.look(layout, needed | _sweep.leased(layout), names)
+        return replace(waste, relays=relays)
     with layout.alone(_sweep.PATIENCE) as alone:
         if not alone:
             return None
         waste = _sweep.look(layout, needed | _sweep.leased(layout), names)
         _sweep.clear(layout, waste)
-        return waste
+        return replace(waste, relays=relays)
 
 
-def _removed(cleared: _sweep.Waste | None) -> dict[str, int]:
+def _removed(cleared: _sweep.Waste | None) -> dict[str, Any]:
     return {
+        "removed_relays": list(cleared.relays) if cleared else [],
         "removed_blobs": len(cleared.files) if cleared else 0,
         "removed_bytes": cleared.bytes if cleared else 0,
     }
@@ -126,6 +134,8 @@ def _diff(jobs: Sequence[Job], cleared: _sweep.Waste | None) -> dict[str, Mappin
     gone = dict(cleared.names) if cleared else {}
     if cleared and cleared.files:
         gone["blobs that nobody needs"] = f"{len(cleared.files)} ({cleared.bytes} bytes)"
+    if cleared and cleared.relays:
+        gone["relays of runs that are over"] = ", ".join(cleared.relays)
     return {"before": {**before, **gone}, "after": {**before, **after}}
 
 

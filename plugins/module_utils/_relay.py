@@ -19,6 +19,7 @@ from ansible_collections.fleet.images.plugins.module_utils import (
     _relay_config,
     _relay_process,
     _relay_tree,
+    _sweep,
 )
 from ansible_collections.fleet.images.plugins.module_utils._layout import Layout
 from ansible_collections.fleet.images.plugins.module_utils._lock import Lock, LockedImage
@@ -67,13 +68,15 @@ def started(store: str, lock: Lock, directory: Path, wanted: Wanted, dry_run: bo
         if reasons and not good:
             raise RelayError("; ".join(reasons.values()))
         tree = _relay_tree.tree_of(good.values())
-        with _alone(directory, make=not dry_run):
+        if wanted.lease and not dry_run:
+            _sweep.hold(layout, wanted.lease, {one.digest for one in tree.blobs.values()})
+        with alone(directory, make=not dry_run):
             _check_owned(directory)
             before = _relay_tree.served(directory)
             difference = _relay_tree.look(layout, directory, tree)
             running = _relay_process.start(directory, wanted, dry_run=True)
             if not dry_run:
-                _prepare(directory)
+                _prepare(directory, wanted.lease)
                 _relay_tree.apply(layout, directory, tree, difference)
                 running = _start(directory, wanted, changed=bool(difference))
     images = [_entry(image, tree, difference, reasons) for image in lock.values()]
@@ -93,19 +96,27 @@ def started(store: str, lock: Lock, directory: Path, wanted: Wanted, dry_run: bo
 
 
 def stopped(directory: Path, dry_run: bool) -> Json:
-    """Ends the relay and removes its directory; the module's result. Raises RelayError, OSError."""
+    """Ends the relay and removes its directory; the module's result.
+
+    Raises RelayError, OSError; EngineError and SdkError where it is a container.
+    """
     if not directory.is_dir():
         return {"changed": False, "msg": f"no relay in {directory}", "diff": _lines([], [])}
-    with _alone(directory, make=False):
+    with alone(directory, make=False):
         _check_owned(directory)
         before = _relay_tree.served(directory)
         pid = _relay_process.pid_of(directory)
         if not dry_run:
-            _relay_process.stop(directory)
-            _remove(directory)
+            end(directory)
     running = ["the relay runs"] if pid else []
     msg = f"the relay in {directory} is gone"
     return {"changed": True, "msg": msg, "diff": _lines([*before, *running], [])}
+
+
+def end(directory: Path) -> None:
+    """Ends a relay and removes its directory, for who has that alone; raises as `stopped`."""
+    _relay_process.stop(directory)
+    _remove(directory)
 
 
 def _start(directory: Path, wanted: Wanted, changed: bool) -> Running:
@@ -117,8 +128,11 @@ def _start(directory: Path, wanted: Wanted, changed: bool) -> Running:
 
 
 @contextlib.contextmanager
-def _alone(directory: Path, make: bool) -> Iterator[None]:
-    """One process at a time: a lock on the directory, which the one before may have removed."""
+def alone(directory: Path, make: bool, wait: bool = True) -> Iterator[bool]:
+    """One process at a time: a lock on the directory, which the one before may have removed.
+
+    Whether the directory is there, and ours; False, too, where another has it and nobody waits.
+    """
     while True:
         try:
             if make:
@@ -127,14 +141,17 @@ def _alone(directory: Path, make: bool) -> Iterator[None]:
         except FileNotFoundError:
             if make:
                 continue
-            yield
+            yield False
             return
         try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
             with contextlib.suppress(FileNotFoundError):
                 if os.path.samestat(os.fstat(descriptor), os.stat(directory)):
-                    yield
+                    yield True
                     return
+        except BlockingIOError:
+            yield False
+            return
         finally:
             os.close(descriptor)
 
@@ -151,11 +168,12 @@ def _check_owned(directory: Path) -> None:
         )
 
 
-def _prepare(directory: Path) -> None:
-    """Marks the directory as a relay's, before there is anything in it."""
+def _prepare(directory: Path, lease: str) -> None:
+    """Marks the directory as a relay's, before there is anything in it, and whose it is now."""
     directory.chmod(0o700)
-    if not _relay_config.is_marked(directory):
-        _relay_config.mark(directory, {})
+    note = _relay_config.note_of(directory)
+    if not _relay_config.is_marked(directory) or note.get("lease", "") != lease:
+        _relay_config.mark(directory, {**note, "lease": lease})
 
 
 def _remove(directory: Path) -> None:

@@ -41,7 +41,8 @@ class Wanted:
     """How a relay is to run. Texts are '' for none, `port` 0 for any, `timeout` in seconds.
 
     `made`: the certificate was made for this task, so that one which still holds is kept. It is to
-    hold for the address and `names`.
+    hold for the address and `names`. `image`: of a container of the Engine at `docker_host`, '' for
+    a program of the host. `lease`: the one of the store that the relay ends with, '' for none.
     """
 
     address: str
@@ -53,6 +54,9 @@ class Wanted:
     made: bool = False
     names: tuple[str, ...] = ()
     timeout: float = 15.0
+    image: str = ""
+    docker_host: str = ""
+    lease: str = ""
 
 
 def names_of(address: str, names: tuple[str, ...]) -> list[str]:
@@ -207,3 +211,9 @@ def read(path: Path) -> Json:
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def last_lines(content: bytes) -> str:
+    """The end of what a process wrote, on one line."""
+    found = content.decode("utf-8", "replace").strip().splitlines()[-5:]
+    return " | ".join(line.strip() for line in found)

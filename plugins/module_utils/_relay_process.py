@@ -4,7 +4,8 @@
 
 """The process of a relay: its start, whether it answers as it is wanted, its end.
 
-It is known by its id and by its command line, which ends with our configuration.
+It is known by its id and by its command line, which ends with our configuration, be it a program of
+the host (`_relay_program`) or one in a container (`_relay_container`).
 """
 
 from __future__ import annotations
@@ -12,29 +13,27 @@ from __future__ import annotations
 import contextlib
 import http.client
 import os
-import shutil
 import signal
 import socket
 import ssl
-import subprocess
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ansible_collections.fleet.images.plugins.module_utils import _relay_config as files
+from ansible_collections.fleet.images.plugins.module_utils import _relay_container
 from ansible_collections.fleet.images.plugins.module_utils._relay_config import Json, Wanted
+from ansible_collections.fleet.images.plugins.module_utils._relay_program import Program
 from ansible_collections.fleet.images.plugins.module_utils._relay_tree import RelayError
 
-COMMANDS = ("docker-registry", "registry")
-PLACES = ("/usr/bin", "/usr/local/bin")
 # Seconds that a certificate must still hold to be kept.
 DAY = 24 * 3600
 # Seconds to wait for the end of a process, and for one answer.
 _PATIENCE = 10.0
 _LOOK = 0.05
-_MOST_LOG = 2000
+_SILENT = "it wrote nothing"
 
 
 @dataclass(frozen=True)
@@ -48,6 +47,30 @@ class Running:
     port: int
     certificate: str
     changed: bool
+
+
+class Runner(Protocol):
+    """What runs Distribution. `what`: for messages, after `find`."""
+
+    what: str
+
+    def find(self) -> None:
+        """Raises RelayError where it is not there."""
+
+    def is_noted(self, note: Json) -> bool:
+        """Whether what was noted is a process of this one."""
+
+    def begin(self, directory: Path) -> Json:
+        """Starts it; what to note of it, `pid` among it."""
+
+    def ended(self) -> str:
+        """What it ended with; '' while it runs."""
+
+    def words(self) -> str:
+        """The end of what it wrote, on one line; '' for nothing."""
+
+    def end(self) -> None:
+        """Ends it at once."""
 
 
 def pid_of(directory: Path) -> int:
@@ -75,9 +98,10 @@ def start(directory: Path, wanted: Wanted, dry_run: bool) -> Running:
     if pid and wanted.made:
         wanted = _keeping(directory, former, wanted)
     config = files.config_of(directory, former, wanted)
-    if pid and _runs_so(directory, config, wanted):
+    runner: Runner = _relay_container.Container(wanted) if wanted.image else Program(wanted)
+    if pid and _runs_so(directory, config, wanted, runner):
         return Running(pid, files.port_of(config), wanted.certificate, False)
-    command = find_command(wanted.command)
+    runner.find()
     files.check_pair(wanted)
     if not pid or files.place_of(config) != files.place_of(former):
         config["http"]["addr"] = _free(wanted, files.port_of(config))
@@ -85,23 +109,26 @@ def start(directory: Path, wanted: Wanted, dry_run: bool) -> Running:
         return Running(0, wanted.port, "" if wanted.made else wanted.certificate, True)
     stop(directory)
     files.write_all(directory, config, wanted)
-    files.write(directory / files.LOG, "")
-    with (directory / files.LOG).open("ab") as log:
-        process = _spawn([command, "serve", str(directory / files.CONFIG)], log)
     try:
-        note = {"pid": process.pid, "command": command, "state": files.state_of(config, wanted)}
-        files.mark(directory, note)
-        _wait(process, directory, config, wanted)
+        note = runner.begin(directory)
+        state = files.state_of(config, wanted)
+        files.mark(directory, {**note, "state": state, "lease": wanted.lease})
+        _wait(runner, config, wanted)
     except BaseException:
-        process.kill()
-        process.wait()
+        runner.end()
         raise
-    return Running(process.pid, files.port_of(config), wanted.certificate, True)
+    return Running(note["pid"], files.port_of(config), wanted.certificate, True)
 
 
 def stop(directory: Path) -> bool:
-    """Ends the directory's process; whether there was one. Raises RelayError, OSError."""
-    pid = pid_of(directory)
+    """Ends the directory's process; whether there was one.
+
+    Raises RelayError, OSError; EngineError and SdkError where it is a container.
+    """
+    note, pid = files.note_of(directory), pid_of(directory)
+    if "container" in note:
+        engine = _relay_container.connect(str(note.get("docker_host")))
+        return _relay_container.discard(engine, str(note["container"]))
     if not pid:
         return False
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -115,26 +142,10 @@ def stop(directory: Path) -> bool:
     raise RelayError(f"the relay's process {pid} does not end; look at it on the host")
 
 
-def find_command(given: str) -> str:
-    """The path of Distribution's program; raises RelayError where there is none."""
-    path = os.pathsep.join([os.environ.get("PATH", ""), *PLACES])
-    for name in [given] if given else COMMANDS:
-        found = shutil.which(name, path=path)
-        if found:
-            return os.path.abspath(found)
-    raise RelayError(
-        f"a relay on {socket.gethostname()}: wanted the program {given or ' or '.join(COMMANDS)},"
-        " found none; install the distribution's package docker-registry there, or set command, or"
-        " carry bundles with the role airgap"
-    )
-
-
-def _runs_so(directory: Path, config: Json, wanted: Wanted) -> bool:
+def _runs_so(directory: Path, config: Json, wanted: Wanted, runner: Runner) -> bool:
     """Whether the running process was started with this configuration, and answers."""
     note = files.note_of(directory)
-    if note.get("state") != files.state_of(config, wanted):
-        return False
-    if wanted.command and find_command(wanted.command) != note.get("command"):
+    if note.get("state") != files.state_of(config, wanted) or not runner.is_noted(note):
         return False
     try:
         _ask(config, wanted, _unverified())
@@ -221,31 +232,15 @@ def _free(wanted: Wanted, port: int) -> str:
     ) from reason
 
 
-def _spawn(command: list[str], log: Any) -> subprocess.Popen[bytes]:
-    """A process that outlives this one. Variables REGISTRY_* would overrule the configuration."""
-    env = {key: value for key, value in os.environ.items() if not key.startswith("REGISTRY_")}
-    # The module has to end while this goes on.
-    return subprocess.Popen(  # pylint: disable=ansible-bad-function
-        command,
-        stdin=subprocess.DEVNULL,
-        stdout=log,
-        stderr=log,
-        env=env,
-        cwd="/",
-        start_new_session=True,
-    )
-
-
-def _wait(process: subprocess.Popen[bytes], directory: Path, config: Json, wanted: Wanted) -> None:
+def _wait(runner: Runner, config: Json, wanted: Wanted) -> None:
     deadline = time.monotonic() + wanted.timeout
     here = f"the relay at {files.place_of(config)}"
     while True:
-        code = process.poll()
-        if code is not None:
-            command = files.note_of(directory)["command"]
+        reason = runner.ended()
+        if reason:
             raise RelayError(
-                f"{here}: {command} ended at once with exit code {code}: {_last_words(directory)};"
-                " mend that, or set command"
+                f"{here}: {runner.what} ended at once with {reason}:"
+                f" {runner.words() or _SILENT}; mend that, or set command"
             )
         try:
             _ask(config, wanted, _unverified())
@@ -254,16 +249,6 @@ def _wait(process: subprocess.Popen[bytes], directory: Path, config: Json, wante
             if time.monotonic() > deadline:
                 raise RelayError(
                     f"{here}: wanted an answer within {wanted.timeout:g} seconds, found none"
-                    f" ({error}): {_last_words(directory)}; raise start_timeout"
+                    f" ({error}): {runner.words() or _SILENT}; raise start_timeout"
                 ) from error
         time.sleep(_LOOK)
-
-
-def _last_words(directory: Path) -> str:
-    """The end of the log, on one line."""
-    try:
-        content = (directory / files.LOG).read_bytes()[-_MOST_LOG:]
-    except OSError:
-        content = b""
-    found = content.decode("utf-8", "replace").strip().splitlines()[-5:]
-    return " | ".join(line.strip() for line in found) or "it wrote nothing"

@@ -13,9 +13,10 @@ means.
 from __future__ import annotations
 
 import json
+import os
 import re
 import time
-from collections.abc import Container, Iterable, Iterator, Mapping
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,10 +41,15 @@ _BESIDE = re.compile(r"\..*\.tmp\Z")
 
 @dataclass(frozen=True)
 class Waste:
-    """What can go: files with their sizes in bytes, and names with the digests they stand for."""
+    """What can go: files with their sizes in bytes, names with the digests they stand for, and
+    names of relays that runs have left."""
 
     files: Mapping[Path, int]
     names: Mapping[str, str]
+    relays: Sequence[str] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.files or self.names or self.relays)
 
     @property
     def bytes(self) -> int:
@@ -61,6 +67,23 @@ def lease(layout: Layout, name: str, digests: Iterable[str]) -> None:
     path = layout.root / _LEASES / name
     path.parent.mkdir(exist_ok=True)
     write_atomically(path, to_json(sorted(digests)))
+
+
+def hold(layout: Layout, name: str, digests: Iterable[str]) -> None:
+    """Keeps a lease that is there for another day; makes it where it is not. Raises as `lease`."""
+    check_lease_name(name)
+    try:
+        os.utime(layout.root / _LEASES / name)
+    except FileNotFoundError:
+        lease(layout, name, digests)
+
+
+def is_over(root: Path, name: str) -> bool:
+    """Whether the run of this lease has ended, or was killed a day ago. `root`: of the store."""
+    try:
+        return time.time() - (root / _LEASES / name).stat().st_mtime >= LEASE
+    except FileNotFoundError:
+        return True
 
 
 def check_lease_name(name: str) -> None:

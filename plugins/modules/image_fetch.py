@@ -86,6 +86,7 @@ options:
       - If it is given, even as an empty list, everything else is removed once all images are fetched, except what a
         O(lease) keeps. Layers, configs and half-fetched blobs go, and names of images that are gone. Small manifests of
         former images stay, since they tell which layers Engines with the containerd store have.
+      - Relays of M(fleet.images.image_relay) go too if they were started with a C(lease) that is over.
       - Nothing is removed while another task uses the store, or if an image failed.
     type: list
     elements: raw
@@ -244,6 +245,11 @@ removed_blobs:
   description: How many blobs were removed, whole and half-fetched ones, or would be removed in check mode.
   returned: when O(keep) is given
   type: int
+removed_relays:
+  description: Names of relays that runs have left behind (see O(keep)) and that were ended and removed.
+  returned: when O(keep) is given
+  type: list
+  elements: str
 removed_bytes:
   description: Bytes of these blobs.
   returned: when O(keep) is given

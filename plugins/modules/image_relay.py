@@ -22,6 +22,7 @@ description:
   - An image that the store does not have whole does not hold up the others. The task fails when all others are served.
   - Nothing can be pushed to the relay or deleted from it.
   - The process does not come back by itself after the host was started anew. Run the task again.
+  - Relays that killed runs have left in the store are ended and removed, see O(lease).
 options:
   state:
     description:
@@ -104,6 +105,31 @@ options:
       - The program, Distribution 2.8 or newer, by name or path.
       - The first of C(docker-registry) and C(registry) on the path, in C(/usr/bin) and in C(/usr/local/bin) by default.
     type: str
+  image:
+    description:
+      - A registry image, of CNCF Distribution 2.8 or newer as C(docker.io/library/registry:2), that this host's Engine
+        has already. The relay runs as a container of it then, with the directory of the relay read-only and in the
+        network of the host, without any restart by the Engine. Nothing is pulled.
+      - With O(command), the program in the image, where it is not the image's own entry point.
+      - Wants the Docker SDK for Python, which is sent along where the host has none, and an Engine that is not rootless.
+    type: str
+    version_added: 0.3.0
+  docker_host:
+    description:
+      - The socket of this host's Engine, for O(image).
+    type: str
+    default: unix:///var/run/docker.sock
+    version_added: 0.3.0
+  lease:
+    description:
+      - Name of a lease of the store, as the O(fleet.images.image_fetch#module:lease) of M(fleet.images.image_fetch), to
+        which the relay belongs. It is made if it is not there.
+      - Such a relay is that of one run. Once the file C(.leases/<name>) is gone, or a day old, and nobody is connected to
+        the relay, the next M(fleet.images.image_relay) on the same store, or M(fleet.images.image_fetch) with C(keep),
+        ends and removes it. If its process has ended already, this does not wait for the lease.
+      - A relay without a lease stays until it is stopped.
+    type: str
+    version_added: 0.3.0
   start_timeout:
     description:
       - Seconds to wait until the relay answers.
@@ -125,9 +151,9 @@ attributes:
     platforms: linux
 requirements:
   - Python >= 3.9
-  - CNCF Distribution, which is the package C(docker-registry) of Debian and Ubuntu
+  - CNCF Distribution, which is the package C(docker-registry) of Debian and Ubuntu, or an O(image) of it
 notes:
-  - Needs neither a Docker Engine nor the Docker SDK for Python.
+  - Without O(image), needs neither a Docker Engine nor the Docker SDK for Python.
   - Blobs that O(store) no longer has take room until the relay is told a lock without them.
 seealso:
   - module: fleet.images.image_fetch
@@ -159,12 +185,19 @@ EXAMPLES = r"""
     names: ["{{ inventory_hostname }}"]
   register: site_relay
 
-- name: End both
+- name: Serve it without a package, by a registry image that the bastion's Engine has
+  fleet.images.image_relay:
+    name: contained
+    store: /var/lib/fleet-images/store
+    lock: "{{ fetched.lock }}"
+    image: docker.io/library/registry:2
+
+- name: End all of them
   fleet.images.image_relay:
     name: "{{ item }}"
     store: /var/lib/fleet-images/store
     state: stopped
-  loop: [relay, site]
+  loop: [relay, site, contained]
 """
 
 RETURN = r"""
@@ -185,6 +218,11 @@ pid:
   description: The id of its process. V(0) in check mode if it is to be started.
   returned: when O(state=started)
   type: int
+swept:
+  description: Names of other relays of the store that runs have left behind, and that were ended, or would be.
+  returned: when O(store) is given
+  type: list
+  elements: str
 ca:
   description: The certificate that hosts have to trust, PEM. Empty unless one was made, see O(tls).
   returned: when O(state=started)
@@ -208,6 +246,8 @@ images:
     bytes: {description: "Bytes of its blobs, shared ones included.", type: int, returned: always}
 """
 
+import os
+from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
@@ -217,10 +257,18 @@ from ansible_collections.fleet.images.plugins.module_utils import (
     _lockfile,
     _reference,
     _relay,
+    _relay_sweep,
+    _sweep,
 )
+from ansible_collections.fleet.images.plugins.module_utils._engine import DEFAULT_HOST, EngineError
+from ansible_collections.fleet.images.plugins.module_utils._layout import LayoutError
 from ansible_collections.fleet.images.plugins.module_utils._relay_config import Wanted
 from ansible_collections.fleet.images.plugins.module_utils._relay_tree import RelayError
+from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError, SdkMissing
 
+ERRORS = (
+    _lock.LockError, _reference.InvalidReference, LayoutError, EngineError, SdkError,
+)  # fmt: skip
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
     "name": {"type": "str", "default": "relay"},
@@ -237,16 +285,36 @@ ARGUMENTS = {
     "private_key": {"type": "str", "no_log": True},
     "htpasswd": {"type": "str", "no_log": True},
     "command": {"type": "str"},
+    "image": {"type": "str"},
+    "docker_host": {"type": "str", "default": DEFAULT_HOST},
+    "lease": {"type": "str"},
     "start_timeout": {"type": "int", "default": 15},
 }
 
 
 def run(params: dict[str, Any], dry_run: bool) -> dict[str, Any]:
-    """The module's result; raises RelayError, LockError, InvalidReference, OSError."""
+    """The module's result, after what other runs have left is gone.
+
+    Raises RelayError, LockError, InvalidReference, LayoutError, EngineError, SdkError, OSError.
+    """
     directory = _relay.directory_of(params["name"], params["store"], params["dir"])
+    if params["lease"]:
+        _sweep.check_lease_name(params["lease"])
+    swept = {}
+    if params["store"]:
+        store = Path(os.path.abspath(params["store"]))
+        swept = {"swept": _relay_sweep.sweep(store, directory, dry_run)}
     if params["state"] == "stopped":
-        return _relay.stopped(directory, dry_run)
-    wanted = Wanted(
+        result = _relay.stopped(directory, dry_run)
+    else:
+        lock = _lockfile.chosen(params)
+        result = _relay.started(params["store"], lock, directory, wanted_of(params), dry_run)
+    return {**result, **swept, "changed": result["changed"] or any(swept.values())}
+
+
+def wanted_of(params: dict[str, Any]) -> Wanted:
+    """How the relay is to run."""
+    return Wanted(
         address=params["address"],
         port=params["port"],
         command=params["command"] or "",
@@ -257,8 +325,10 @@ def run(params: dict[str, Any], dry_run: bool) -> dict[str, Any]:
         made=params["tls"],
         names=tuple(params["names"]),
         timeout=params["start_timeout"],
+        image=params["image"] or "",
+        docker_host=params["docker_host"],
+        lease=params["lease"] or "",
     )
-    return _relay.started(params["store"], _lockfile.chosen(params), directory, wanted, dry_run)
 
 
 def main() -> None:
@@ -278,7 +348,9 @@ def main() -> None:
         result = run(module.params, module.check_mode)
     except RelayError as error:
         module.fail_json(msg=str(error), changed=error.changed)
-    except (_lock.LockError, _reference.InvalidReference) as error:
+    except SdkMissing as error:
+        module.fail_json(msg=str(error), sdk_missing=True)
+    except ERRORS as error:
         module.fail_json(msg=str(error))
     except OSError as error:
         module.fail_json(

@@ -44,27 +44,29 @@ def clean(open_rig: Rig) -> Rig:
 
 def test_create_repeat_and_remove(clean: Rig) -> None:
     images = [f"{TOOL}:1", f"{NGINX}:1", {"name": f"{TOOL}:2", "as": SITE}]
+    foresee = pull("foresee", images, check=True)
     tasks = [
-        pull("foresee", images, check=True),
         pull("create", images),
         pull("foresee repeat", images, check=True),
         pull("repeat", images, policy="always"),
     ]
     before = clean.held_by_all()
-    only_foreseen = clean.results("nodes", tasks[:1])["foresee"]
+    told = clean.results("nodes", [foresee])
     assert clean.held_by_all() == before
-    told = clean.results("nodes", tasks)
+    told.update(clean.results("nodes", tasks))
     names = [f"{TOOL}:1", f"{NGINX}:1", f"{TOOL}:2"]
     for node in NODES:
         for task in ("foresee", "create"):
             assert told[task][node]["changed"], told[task][node]
             assert actions(told[task][node]) == [(name, "pulled") for name in names]
-        assert actions(only_foreseen[node]) == actions(told["create"][node])
+            after = told[task][node]["diff"]["after"].splitlines()
+            assert [line.partition(": ")[0] for line in after] == [*names[:2], SITE]
         digests = [one["digest"] for one in told["create"][node]["images"]]
         assert digests == [one["digest"] for one in told["foresee"][node]["images"]]
         for task in ("foresee repeat", "repeat"):
             assert not told[task][node]["changed"], told[task][node]
             assert actions(told[task][node]) == [(name, "none") for name in names]
+            assert told[task][node]["diff"] == {"before": "", "after": ""}
         assert clean.names(node) == {f"{TOOL}:1", f"{NGINX}:1", SITE}
         assert PASSWORD not in str(told)
         run = ("docker", "run", "--rm", "--pull", "never", "--network", "none", SITE)

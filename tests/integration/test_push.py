@@ -14,6 +14,7 @@ from rig import JUMP_HOST, LOCKED_REGISTRY, REGISTRY, Json, Rig
 
 PASSWORD = "s3cret-for-tests"
 LOGIN = {"registry_username": "shop", "registry_password": PASSWORD}
+OLD_TOOL = f"{REGISTRY}/shop/tool:1"
 TOOL, POSTGRES = f"{REGISTRY}/shop/tool:2", f"{REGISTRY}/shop/postgres:2"
 PLACE = "/var/tmp/test-push"
 BOTH = ["linux/amd64", "linux/arm64"]
@@ -40,6 +41,9 @@ def pushed(rig: Rig) -> Json:
     by_tls = {"registry_validate_certs": True, "registry_ca_path": REGISTRY_CA}
     back = f"{TLS_REGISTRY}/{OURS}/second/shop"
     both = {"name": TOOL, "platforms": BOTH}
+    old: Json = {"store": f"{PLACE}/old", "lock": "{{ kept['fetch old'].lock }}", "to": None}
+    old["images"] = [{"name": OLD_TOOL, "as": f"{LOCKED_REGISTRY}/{OURS}:v2"}]
+    fetched = {"images": [{"name": OLD_TOOL, "platforms": BOTH}], "attestations": True}
     tasks = [
         task("image_fetch", "fetch", images=[both, POSTGRES], attestations=True),
         {**push_task("foresee"), "check_mode": True},
@@ -53,6 +57,10 @@ def pushed(rig: Rig) -> Json:
         push_task("cut onto whole", **cut),
         push_task("wrong", to=f"{LOCKED_REGISTRY}/{OURS}/wrong", registry_password="wr0ng"),
         push_task("one", images=[{"name": TOOL, "as": f"{LOCKED_REGISTRY}/{OURS}:v2"}], to=None),
+        task("image_fetch", "fetch old", store=f"{PLACE}/old", **fetched),
+        {**push_task("foresee change", **old), "check_mode": True},
+        push_task("change", **old),
+        push_task("change again", **old),
         task(
             "image_fetch",
             "back",
@@ -96,6 +104,16 @@ def test_another_place_gets_all_of_it(pushed: Json) -> None:
     assert not pushed["second again"]["changed"]
     assert told(pushed["one"], "action") == ["pushed"]
     assert told(pushed["one"], "to") == [f"{LOCKED_REGISTRY}/{OURS}:v2"]
+
+
+def test_a_tag_that_names_another_image_is_moved(pushed: Json) -> None:
+    for name in ("foresee change", "change"):
+        assert pushed[name]["changed"] and told(pushed[name], "action") == ["pushed"], pushed[name]
+        (before,), (after,) = (pushed[name]["diff"][key].values() for key in ("before", "after"))
+        assert before == digests(pushed["fetch"])["tool:2"]
+        assert after == digests(pushed["fetch old"])["tool:1"]
+    assert pushed["change"]["bytes_sent"] == pushed["foresee change"]["bytes_sent"]
+    assert not pushed["change again"]["changed"]
 
 
 def test_what_comes_back_is_the_same(pushed: Json) -> None:

@@ -148,16 +148,19 @@ def test_nobody_can_write(rig: Rig, relayed: Json, kind: str) -> None:
 def test_only_what_is_named_is_served_and_a_dead_one_comes_back(rig: Rig, relayed: Json) -> None:
     port = relayed["started"]["port"]
     rig.inside(JUMP_HOST, "kill", "-9", str(relayed["started"]["pid"]))
+    login = {"htpasswd": "shop:$2y$05$" + "a" * 53}
     found = run(
         rig,
         relay_task("dead", True, images=[NGINX]),
         relay_task("back", images=[NGINX]),
-        relay_task("login", images=[NGINX], htpasswd="shop:$2y$05$" + "a" * 53),
+        relay_task("login foreseen", True, images=[NGINX], **login),
+        relay_task("login", images=[NGINX], **login),
         relay_task("taken", name="other", port=relayed["tls"]["port"]),
         relay_task("bare", name="other", command="/usr/bin/true"),
         relay_task("whole"),
     )
     assert found["dead"]["changed"] and found["back"]["changed"]
+    assert found["login foreseen"]["changed"] and found["login"]["changed"]
     assert found["back"]["port"] == port and found["back"]["pid"] != relayed["started"]["pid"]
     assert "ended at once with exit code 0" in found["bare"]["msg"]
     assert "wanted free for the relay" in found["taken"]["msg"]
@@ -175,6 +178,33 @@ def test_a_login_is_wanted(rig: Rig, relayed: Json) -> None:
     told = ask(rig, found["login"], [("GET", "/v2/"), ("GET", "/v2/shop/nginx/manifests/1")])
     assert [answer[0] for answer in told] == [401, 401]
     rig.results(JUMP_HOST, [relay_task("end login", state="stopped", name="login")])
+
+
+def test_what_a_killed_run_has_left_goes_with_the_next(rig: Rig, relayed: Json) -> None:
+    """Once its lease is over; the relays that stay on purpose are none of its business."""
+    gone = {
+        "name": "end",
+        "ansible.builtin.file": {"path": f"{STORE}/.leases/run", "state": "absent"},
+    }
+    found = run(
+        rig,
+        relay_task("of a run", name="run-tunnel", lease="run"),
+        relay_task("meanwhile"),
+        gone,
+        relay_task("next foreseen", True),
+        relay_task("next"),
+        relay_task("after"),
+    )
+    swept = {name: found[name]["swept"] for name in ("meanwhile", "next foreseen", "next", "after")}
+    left = ["run-tunnel"]
+    assert swept == {"meanwhile": [], "next foreseen": left, "next": left, "after": []}
+    assert [found[name]["changed"] for name in ("next foreseen", "next", "after")] == [
+        True, True, False,
+    ]  # fmt: skip
+    assert {found[name]["pid"] for name in ("next", "after")} == {found["meanwhile"]["pid"]}
+    processes = rig.inside(JUMP_HOST, "ps", "-eww", "-o", "args")
+    assert "/run-tunnel/" not in processes and "/tls/" in processes
+    assert sorted(rig.inside(JUMP_HOST, "ls", f"{STORE}/.relay").split()) == ["relay", "tls"]
 
 
 def test_stopped_leaves_the_store_and_nothing_else(rig: Rig, relayed: Json) -> None:

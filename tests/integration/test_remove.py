@@ -60,26 +60,29 @@ def made(seeded: Rig) -> Iterator[Rig]:
 
 
 def info(rig: Rig, **options: object) -> Json:
-    """Node -> what image_info tells."""
-    found = rig.results(HOSTS, [{"name": "tell", "fleet.images.image_info": options}])["tell"]
-    assert not any(told["changed"] for told in found.values())
-    return dict(found)
+    """Node -> what image_info tells, in check mode too."""
+    task = {"name": "tell", "fleet.images.image_info": options}
+    found = rig.results(HOSTS, [task, {**task, "name": "check", "check_mode": True}])
+    for node, told in found["tell"].items():
+        assert not told["changed"] and not found["check"][node]["changed"]
+        assert told.get("images") == found["check"][node].get("images")
+    return dict(found["tell"])
 
 
 def remove(rig: Rig, *images: str, **options: object) -> Json:
     """Node -> what image_remove did, as foreseen; nothing is left to do after it."""
     task = {"fleet.images.image_remove": {"images": list(images), **options}, "diff": True}
-    rounds = ("foreseen", "done", "again")
-    tasks = [{**task, "name": name, "check_mode": name == "foreseen"} for name in rounds]
+    rounds = ("foreseen", "done", "again foreseen", "again")
+    tasks = [{**task, "name": name, "check_mode": "foreseen" in name} for name in rounds]
     found = rig.results(HOSTS, tasks)
     for node in NODES:
-        foreseen, done, again = (found[name][node] for name in rounds)
+        foreseen, done, nothing, again = (found[name][node] for name in rounds)
         for key in ("name", "id", "action", "reason", "containers"):
             told = [one[key] for one in foreseen["images"]]
             assert told == [one[key] for one in done["images"]], node
         assert foreseen["changed"] == done["changed"]
         assert foreseen["diff"] == done["diff"]
-        assert not again["changed"]
+        assert not again["changed"] and not nothing["changed"]
     return dict(found["done"])
 
 

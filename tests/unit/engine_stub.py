@@ -117,6 +117,7 @@ class EngineStub:
         # What an export of these IDs is, and whether the connection ends before it does.
         self.export: Callable[[list[str]], bytes] = lambda _ids: b""
         self.export_breaks = False
+        self.body: Any = None  # of the request that is being answered
         self.in_flight = self.most_in_flight = 0
         self.gone = False
         self.lock = threading.RLock()
@@ -478,7 +479,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif line.startswith("GET /images/get"):
             self.export(urllib.parse.parse_qs(matched[3])["names"])
         else:
+            content = self.rfile.read(int(self.headers.get("Content-Length") or 0))
             with stub.lock:
+                stub.body = json.loads(content) if content else None
                 self.answer(*self.result(path))
 
     def fault_for(self, line: str) -> Fault | None:
@@ -608,7 +611,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.rfile.read(int(self.headers.get("Content-Length") or 0))
 
     def answer(self, status: int, document: Any) -> None:
-        content = b"" if document is None else json.dumps(document).encode()
+        raw = isinstance(document, bytes)
+        content = document if raw else b"" if document is None else json.dumps(document).encode()
         self.send_response(status)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(content)))

@@ -19,7 +19,13 @@ from fetching import Fetch, Json, check_store, files, one
 from images import AMD64, LAYER, Store
 from registry_stub import RegistryStub, digest_of, layer_of
 
-from ansible_collections.fleet.images.plugins.module_utils import _export, _local, _lock, _sweep
+from ansible_collections.fleet.images.plugins.module_utils import (
+    _export,
+    _local,
+    _lock,
+    _relay_config,
+    _sweep,
+)
 from ansible_collections.fleet.images.plugins.module_utils._layout import Layout, LayoutError
 from ansible_collections.fleet.images.plugins.module_utils._lock import (
     Layer,
@@ -110,6 +116,23 @@ def test_names_of_images_that_are_gone_go(stub: RegistryStub, fetch: Fetch, stor
     assert entries[old["digest"]] is None and len(entries) == 2
     # Its config stays: without an index only that tells its platform.
     assert has(store, "a", "b") == "b" and old["digest"] in str(done["known"])
+
+
+def test_relays_that_runs_have_left_go(stub: RegistryStub, fetch: Fetch, store: Path) -> None:
+    """Not those that were started without a lease, which somebody wants to stay."""
+    stub.add_image("a:1", ["a"])
+    fetch(f"{stub.name}/a:1")
+    for name, lease in (("left", "run"), ("kept", "")):
+        directory = store / ".relay" / name
+        directory.mkdir(parents=True)
+        _relay_config.mark(directory, {"lease": lease, "pid": 0})
+    for check in (True, False):
+        result = fetch(f"{stub.name}/a:1", keep=[], check=check)
+        assert result["changed"] and result["removed_relays"] == ["left"]
+        assert result["diff"]["before"]["relays of runs that are over"] == "left"
+        assert (store / ".relay" / "left").exists() is check
+    assert fetch(f"{stub.name}/a:1", keep=[])["removed_relays"] == []
+    assert (store / ".relay" / "kept").exists()
 
 
 def test_nothing_goes_unless_it_is_asked_for(stub: RegistryStub, fetch: Fetch, store: Path) -> None:

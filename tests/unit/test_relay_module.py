@@ -30,6 +30,7 @@ from ansible_collections.fleet.images.plugins.module_utils import (
     _relay,
     _relay_config,
     _relay_process,
+    _relay_program,
 )
 from ansible_collections.fleet.images.plugins.modules import image_relay
 from ansible_collections.fleet.images.plugins.plugin_utils._authority import make_pair
@@ -212,12 +213,12 @@ def test_an_image_that_is_not_whole_does_not_hold_up_the_others(bench: Bench) ->
 
 def test_no_program(bench: Bench, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    monkeypatch.setattr(_relay_process, "PLACES", (str(tmp_path),))
+    monkeypatch.setattr(_relay_program, "PLACES", (str(tmp_path),))
     result = bench.run(command=None)
     assert "install the distribution's package docker-registry there" in result["msg"]
     assert "role airgap" in result["msg"] and socket.gethostname() in result["msg"]
     assert not result["changed"] and list(bench.directory.iterdir()) == []
-    monkeypatch.setattr(_relay_process, "PLACES", (str(bench.command.parent),))
+    monkeypatch.setattr(_relay_program, "PLACES", (str(bench.command.parent),))
     assert bench.run(command=None)["changed"]
 
 
