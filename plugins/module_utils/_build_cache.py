@@ -52,11 +52,22 @@ def limits(option: Mapping[str, Any] | None) -> Limits | None:
 
 def records(engine: Engine) -> list[Json]:
     """What the cache holds, a dict of the API for each record; raises EngineError."""
+    usage = _usage(engine)
+    return list(usage.get("BuildCache") or usage.get("Items") or ())
+
+
+def there(engine: Engine) -> bool:
+    """Whether the Engine has build cache; raises EngineError."""
+    usage = _usage(engine)
+    return any(usage.get(key) for key in ("BuildCache", "Items", "TotalCount", "TotalSize"))
+
+
+def _usage(engine: Engine) -> Json:
     only = {"type": "build-cache"} if engine.speaks(_TYPES_API) else {}
-    usage = engine.get("/system/df", **only)
+    usage: Json = engine.get("/system/df", **only)
     # From API 1.52 on it stands elsewhere (api/types/system/disk_usage.go of moby).
-    newer = usage.get("BuildCacheUsage") or {}
-    return list(usage.get("BuildCache") or newer.get("Items") or ())
+    newer: Json = usage.get("BuildCacheUsage") or usage.get("BuildCacheDiskUsage") or usage
+    return newer
 
 
 def foreseen(told: Sequence[Json], wanted: Limits, free: int | None, now: int) -> int:

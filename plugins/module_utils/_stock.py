@@ -15,10 +15,10 @@ from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from ansible_collections.fleet.images.plugins.module_utils import (
     _bolt,
+    _build_cache,
     _places,
     _stock_classic,
     _stock_containerd,
@@ -28,9 +28,6 @@ from ansible_collections.fleet.images.plugins.module_utils._holdings import CLAS
 from ansible_collections.fleet.images.plugins.module_utils._inventory import Image
 from ansible_collections.fleet.images.plugins.module_utils._reclaim import Range, Stock
 
-# From this API version on, GET /system/df can be asked for the build cache alone
-# (https://docs.docker.com/reference/api/engine/version-history/).
-_TYPED_API = (1, 42)
 # How many images are asked for at once.
 _AT_ONCE = 4
 _BLOCK = 4096
@@ -113,7 +110,7 @@ def _asked(
         for image in images:
             sizes[f"{_CONTENT}{image.id}"] = _content(image, parts[image.id], sizes)
             parts[image.id] = (*parts[image.id], f"{_CONTENT}{image.id}")
-    unsure = _build_cache(engine) or _foreign_users(engine, images)
+    unsure = _build_cache.there(engine) or _foreign_users(engine, images)
     return Stock(parts, sizes, frozenset(), None if unsure else frozenset())
 
 
@@ -158,14 +155,6 @@ def _content(image: Image, chains: Sequence[str], sizes: Mapping[str, Range]) ->
     unpacked = sum(sizes[chain].least for chain in chains if chain in sizes)
     # Each blob fills its last block: layers, their config, manifest and perhaps index.
     return Range(0, max(0, image.size - unpacked) + (len(chains) + 3) * _BLOCK)
-
-
-def _build_cache(engine: Engine) -> bool:
-    """Whether the Engine has build cache, which may hold any layer."""
-    typed = engine.speaks(_TYPED_API)
-    usage: Any = engine.get("/system/df", **({"type": "build-cache"} if typed else {}))
-    newer = usage.get("BuildCacheUsage") or usage.get("BuildCacheDiskUsage") or {}
-    return bool(usage.get("BuildCache") or newer.get("TotalCount") or newer.get("TotalSize"))
 
 
 def _foreign_users(engine: Engine, images: Sequence[Image]) -> bool:
