@@ -67,6 +67,7 @@ class StockedEngine(EngineStub):
         self.users: dict[str, User] = {}
         # Containers that start to use an image when its removal is asked for.
         self.late: list[tuple[str, str]] = []
+        self.build_cache: list[Any] = []
         # Says that it is deleted, and keeps it.
         self.keeps = ""
 
@@ -167,10 +168,14 @@ class StockedEngine(EngineStub):
         return sum(size for _diff_id, size in sizes) * (2 if self.kind == "containerd" else 1)
 
     def usage(self, query: dict[str, str]) -> tuple[int, Any]:
+        cache = {"BuildCache": self.build_cache or None}
+        if query == {"type": "build-cache"} and self.api != "1.41":
+            return 200, cache
         assert query == ({} if self.api == "1.41" else {"type": "image"})
         shown = list(self.shelf.values())
         images = [self.listing(one, shown, True) for one in shown]
-        return 200, {"LayersSize": self.layers_size(), "Images": images}
+        told = {"LayersSize": self.layers_size(), "Images": images}
+        return 200, {**told, **cache} if self.api == "1.41" else told
 
     def describe(self, name: str, query: dict[str, str]) -> tuple[int, Any]:
         one = self.named(name)
