@@ -38,7 +38,6 @@ class LaidOut(StockedEngine):
         # All layers in one directory: thousands are made sooner.
         self.thin = thin
         self.id = "b55cdf91-8d6d-4a45-a48b-003cff578885"
-        self.build_cache: list[Any] = []
         (root / "engine-id").write_text(self.id)
 
     @property
@@ -56,9 +55,6 @@ class LaidOut(StockedEngine):
                 "OSType": "linux",
                 "Architecture": "x86_64",
             }
-        if path == "/system/df":
-            assert query == ({} if self.api == "1.41" else {"type": "build-cache"})
-            return 200, {"BuildCache": self.build_cache or None}
         return super().also(method, path, query)
 
     def shared(self, one: Stock, among: list[Stock]) -> int:

@@ -182,7 +182,7 @@ class StockedEngine(EngineStub):
 
     def usage(self, query: dict[str, str]) -> tuple[int, Any]:
         if self.api != "1.41" and query == {"type": "build-cache"}:
-            return 200, {"BuildCache": self.build_cache}
+            return 200, {"BuildCache": self.build_cache or None}
         assert query == ({} if self.api == "1.41" else {"type": "image"})
         images = self.listings(list(self.shelf.values()), True)
         cache = {"BuildCache": self.build_cache} if self.api == "1.41" else {}
