@@ -19,7 +19,7 @@ pytest.importorskip("docker")
 pytest.importorskip("cryptography")
 
 from relay_engine import IMAGE, STUB, RelayEngine
-from test_relay_module import HASH, Bench, answers
+from relaying import HASH, Bench, answers
 
 from ansible_collections.fleet.images.plugins.module_utils import (
     _relay_process,
