@@ -220,7 +220,7 @@ pid:
   type: int
 swept:
   description: Names of other relays of the store that runs have left behind, and that were ended, or would be.
-  returned: when O(store) is given
+  returned: always
   type: list
   elements: str
 ca:
@@ -267,7 +267,7 @@ from ansible_collections.fleet.images.plugins.module_utils._relay_tree import Re
 from ansible_collections.fleet.images.plugins.module_utils._sdk import SdkError, SdkMissing
 
 ERRORS = (
-    _lock.LockError, _reference.InvalidReference, LayoutError, EngineError, SdkError,
+    RelayError, _lock.LockError, _reference.InvalidReference, LayoutError, EngineError, SdkError,
 )  # fmt: skip
 ARGUMENTS = {
     "state": {"type": "str", "choices": ["started", "stopped"], "default": "started"},
@@ -292,24 +292,24 @@ ARGUMENTS = {
 }
 
 
-def run(params: dict[str, Any], dry_run: bool) -> dict[str, Any]:
-    """The module's result, after what other runs have left is gone.
+def sweep(params: dict[str, Any], dry_run: bool) -> list[str]:
+    """The relays that went, which killed runs have left: one may hold the port. Raises OSError."""
+    if not params["store"]:
+        return []
+    own = _relay.directory_of(params["name"], params["store"], params["dir"])
+    return _relay_sweep.sweep(Path(os.path.abspath(params["store"])), own, dry_run)
 
-    Raises RelayError, LockError, InvalidReference, LayoutError, EngineError, SdkError, OSError.
+
+def run(params: dict[str, Any], dry_run: bool) -> dict[str, Any]:
+    """The module's result.
+
+    Raises RelayError, LockError, InvalidReference, EngineError, SdkError, OSError.
     """
     directory = _relay.directory_of(params["name"], params["store"], params["dir"])
-    if params["lease"]:
-        _sweep.check_lease_name(params["lease"])
-    swept = {}
-    if params["store"]:
-        store = Path(os.path.abspath(params["store"]))
-        swept = {"swept": _relay_sweep.sweep(store, directory, dry_run)}
     if params["state"] == "stopped":
-        result = _relay.stopped(directory, dry_run)
-    else:
-        lock = _lockfile.chosen(params)
-        result = _relay.started(params["store"], lock, directory, wanted_of(params), dry_run)
-    return {**result, **swept, "changed": result["changed"] or any(swept.values())}
+        return _relay.stopped(directory, dry_run)
+    lock = _lockfile.chosen(params)
+    return _relay.started(params["store"], lock, directory, wanted_of(params), dry_run)
 
 
 def wanted_of(params: dict[str, Any]) -> Wanted:
@@ -344,19 +344,25 @@ def main() -> None:
         mutually_exclusive=[("lock", "lock_path")],
         supports_check_mode=True,
     )
+    params, swept = module.params, []
     try:
-        result = run(module.params, module.check_mode)
-    except RelayError as error:
-        module.fail_json(msg=str(error), changed=error.changed)
-    except SdkMissing as error:
-        module.fail_json(msg=str(error), sdk_missing=True)
+        if params["lease"]:
+            _sweep.check_lease_name(params["lease"])
+        swept = sweep(params, module.check_mode)
+        result = run(params, module.check_mode)
     except ERRORS as error:
-        module.fail_json(msg=str(error))
+        missing = isinstance(error, SdkMissing)
+        changed = bool(swept) or getattr(error, "changed", False)
+        module.fail_json(msg=str(error), changed=changed, swept=swept, sdk_missing=missing)
     except OSError as error:
         module.fail_json(
-            msg=f"the relay {module.params['name']} cannot use a file ({error}); check the owner and"
-            " the space of its directory and of the store"
+            msg=f"the relay {params['name']} cannot use a file ({error}); check the owner and the"
+            " space of its directory and of the store",
+            changed=bool(swept),
+            swept=swept,
         )
+    result["swept"] = swept
+    result["changed"] = result["changed"] or bool(swept)
     if not module._diff:
         del result["diff"]
     if result.pop("failed", False):

@@ -5,11 +5,16 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 
 import pytest
 from fleetlib.hosts import BASTIONS
-from rig import AIRGAP, JUMP_HOST, NEW_NGINX, NODES, REGISTRY, SEED, Json, Rig, Run
+from rig import AIRGAP, JUMP_HOST, NEW_NGINX, NODES, REGISTRY, SEED, Json, Rig, Run, wait_for
 
 TOOL = f"{REGISTRY}/shop/tool:1"
 CLOSED, OPEN = "engine26-containerd", "engine28-classic"
@@ -126,9 +131,34 @@ def test_a_bastion_without_a_registry(seeded: Rig) -> None:
     seeded.seed()
 
 
-def test_what_the_user_trusts_stays(seeded: Rig) -> None:
-    """An authority that was there already, for the same registry, is there afterwards."""
-    variables = {**wanted(seeded, "network", TOOL), "airgap_relay_port": 5099}
+def kill_once_a_relay_is_open(rig: Rig, variables: Json) -> None:
+    """Starts a run, and kills all its processes here as soon as the bastion has its relay."""
+    place = str(rig.work / f"run-{rig._runs + 1}")
+    with ThreadPoolExecutor(1) as pool:
+        run = pool.submit(rig.play, AIRGAP, variables, flags=["--limit", OPEN])
+        wait_for("a relay", lambda: run.done() or relays(rig) != "", 120)
+        for path in Path("/proc").glob("[0-9]*/cmdline"):
+            with suppress(OSError):
+                if place in path.read_text():
+                    os.kill(int(path.parent.name), signal.SIGKILL)
+        assert run.result().code == -signal.SIGKILL
+
+
+def relays(rig: Rig) -> str:
+    """The processes of relays on the bastion."""
+    return rig.inside(JUMP_HOST, "pgrep", "-f", "docker-registry serve", check=False)
+
+
+def test_what_a_killed_run_left_goes_and_what_the_user_trusts_stays(seeded: Rig) -> None:
+    """The relay of a run whose lease is over, and the place of a node's authorities."""
+    kill_once_a_relay_is_open(seeded, wanted(seeded, "tunnel", TOOL, NEW_NGINX))
+    # Nobody closed it, and its lease counts for a day.
+    assert relays(seeded) != ""
+    leases = "/var/lib/fleet-images/store/.leases"
+    seeded.inside(JUMP_HOST, "sh", "-c", f"touch -d '25 hours ago' {leases}/*")
+    # What was under way on the node when the run was killed may have come to its end.
+    images = (TOOL, f"{REGISTRY}/shop/tool:2")
+    variables = {**wanted(seeded, "network", *images), "airgap_relay_port": 5099}
     place = f"/etc/docker/certs.d/{variables['airgap_relay_address']}:5099"
     seeded.inside(OPEN, "sh", "-c", f"mkdir -p {place} && echo kept > {place}/note")
     run = seeded.play(AIRGAP, variables, flags=["--limit", OPEN])
@@ -136,4 +166,5 @@ def test_what_the_user_trusts_stays(seeded: Rig) -> None:
     assert seeded.inside(OPEN, "ls", place) == "note\n"
     seeded.inside(OPEN, "rm", "-r", "/etc/docker/certs.d")
     nothing_is_left(seeded)
+    seeded.inside(JUMP_HOST, "sh", "-c", f"rm -f {leases}/*")
     seeded.seed()

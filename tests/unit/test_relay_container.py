@@ -19,7 +19,7 @@ pytest.importorskip("docker")
 pytest.importorskip("cryptography")
 
 from relay_engine import IMAGE, STUB, RelayEngine
-from test_relay_module import HASH, Bench, answers
+from relaying import HASH, Bench, answers
 
 from ansible_collections.fleet.images.plugins.module_utils import (
     _relay_process,
@@ -43,8 +43,9 @@ class Boxed(Bench):
     @property
     def box(self) -> Json:
         """How the only container was asked for."""
-        (box,) = self.engine.boxes.values()
-        return box.body
+        boxes = list(self.engine.boxes.values())
+        assert len(boxes) == 1
+        return boxes[0].body
 
 
 @pytest.fixture

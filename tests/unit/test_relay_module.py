@@ -5,14 +5,12 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import os
 import shutil
 import signal
 import socket
 import ssl
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -20,69 +18,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from images import Store, as_lock
+from images import as_lock
 
 pytest.importorskip("ansible")
 pytest.importorskip("cryptography")
 
+from relaying import HASH, Bench, answers, benched
+
 from ansible_collections.fleet.images.plugins.module_utils import (
-    _lock,
     _relay,
     _relay_config,
     _relay_process,
     _relay_program,
 )
-from ansible_collections.fleet.images.plugins.modules import image_relay
 from ansible_collections.fleet.images.plugins.plugin_utils._authority import make_pair
 
 Json = dict[str, Any]
-HASH = "$2y$05$" + "a" * 53
-STUB = Path(__file__).with_name("distribution_stub.py")
-
-
-class Bench:
-    """A store with two images, and the module over it. `check` mode first wherever it matters."""
-
-    def __init__(self, root: Path, run_main: Callable[..., Json]) -> None:
-        self.root, self._run_main = root, run_main
-        self.store = Store.at(root / "store")
-        self.web, self.tool = self.store.image("shop/web:1", "a"), self.store.image("tool:1", "b")
-        self.lock = _lock.dump(as_lock(self.web, self.tool))
-        self.command = root / "bin" / "docker-registry"
-        self.command.parent.mkdir()
-        self.command.write_text(f"#!{sys.executable}\n{STUB.read_text()}")
-        self.command.chmod(0o700)
-        self.directory = root / "store" / ".relay" / "relay"
-
-    def run(self, check: bool = False, diff: bool = False, **options: Any) -> Json:
-        given: Json = {"store": str(self.store.layout.root), **options}
-        if options.get("state") != "stopped":
-            given = {"lock": self.lock, "command": str(self.command), **given}
-        given = {key: value for key, value in given.items() if value is not None}
-        given.update({"_ansible_check_mode": check, "_ansible_diff": diff})
-        return self._run_main(image_relay, given)
-
-    def behave(self, what: str) -> None:
-        self.command.with_name("behaviour").write_text(what)
 
 
 @pytest.fixture
 def bench(tmp_path: Path, run_main: Callable[..., Json]) -> Iterator[Bench]:
-    made = Bench(tmp_path, run_main)
-    yield made
-    for directory in tmp_path.rglob("relay.json"):
-        _relay_process.stop(directory.parent)
-
-
-def answers(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-    try:
-        connection.request("GET", "/v2/")
-        return connection.getresponse().status == 200
-    except OSError:
-        return False
-    finally:
-        connection.close()
+    with benched(tmp_path, run_main) as made:
+        yield made
 
 
 def test_start_repeat_change_stop(bench: Bench) -> None:
