@@ -13,6 +13,7 @@ market.py ADDRESS VERSION IMAGE...
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import sys
 import tarfile
@@ -60,8 +61,12 @@ class Stall:
     login_ports: tuple[int, ...] = ()
 
 
+# An old Engine looks up docker.io itself too, and waits for an answer.
 HUB = Stall(
-    ("registry-1.docker.io", "mirror.example", "registry.example.com", "site.example"),
+    (
+        *("registry-1.docker.io", "docker.io", "mirror.example"),
+        *("registry.example.com", "site.example"),
+    ),
     40,
     open_ports=(443, 5000),
 )
@@ -97,13 +102,14 @@ class Market:
     def open(self, stock: Mapping[str, Sequence[str]]) -> None:
         """Starts the registries, with version 1 of these tags of repositories."""
         authority.issue(self.rig.fleet, "market", self.work, NAMES)
+        self._start(HUB)
         with ThreadPoolExecutor(len(STALLS)) as pool:
-            self._start(HUB)
-            list(pool.map(self._start, STALLS[1:]))
-        url = f"http://{self.address}"
-        wait_until(f"The registry at {url}", partial(storage.answers, url), 30)
-        images = [f"{repository}:{tag}" for repository, tags in stock.items() for tag in tags]
-        publish(self.address, 1, images)
+            others = pool.map(self._start, STALLS[1:])
+            url = f"http://{self.address}"
+            wait_until(f"The registry at {url}", partial(storage.answers, url), 30)
+            images = [f"{repository}:{tag}" for repository, tags in stock.items() for tag in tags]
+            publish(self.address, 1, images)
+            list(others)
 
     def close(self) -> None:
         """Takes them away."""
@@ -179,15 +185,19 @@ def publish(address: str, version: int, images: Iterable[str]) -> None:
     pusher = Pusher(address)
     with tempfile.TemporaryDirectory() as place:
         base = compress(pack({"base": Member(noise("market", 100_000))}, Path(place) / "base.tar"))
-        for name in images:
+
+        def one(number: int, name: str) -> None:
             repository, _colon, tag = name.rpartition(":")
             parts = []
             for architecture in ("amd64", "arm64"):
-                told = f"{name} version {version} for {architecture}\n".encode()
-                top = compress(pack({"about": Member(told)}, Path(place) / "top.tar"))
+                about = Member(f"{name} version {version} for {architecture}\n".encode())
+                top = compress(pack({"about": about}, Path(place) / f"{number}-{architecture}.tar"))
                 image = Image([base, top], _CREATED, {"Cmd": ["/about"]}, architecture)
                 parts.append(pusher.image(repository, image, OCI))
             pusher.tag(repository, tag, pusher.index(repository, parts))
+
+        with ThreadPoolExecutor(4) as pool:
+            list(pool.map(one, itertools.count(), images))
 
 
 def _htpasswd() -> bytes:
