@@ -260,10 +260,14 @@ def cleanup(
     return run, [re.split(r" {2,}", line) for line in lines]
 
 
+def cells(table: list[list[str]], node: str) -> list[str]:
+    return next(line for line in table if line[0] == node)
+
+
 def test_the_role(full: Rig) -> None:
     """--check --diff and the run name the same; a dead host hides nothing; again is quiet."""
     before = full.held_by_all()
-    foreseen, _table = cleanup(full, ["--check", "--diff"])
+    foreseen, told = cleanup(full, ["--check", "--diff"])
     assert full.held_by_all() == before
     assert f"- {TEAM}/app:1.0 (" in foreseen.output
     assert f"  {TEAM}/other/run:1 (" in foreseen.output
@@ -280,8 +284,9 @@ def test_the_role(full: Rig) -> None:
     for node in NODES:
         if node == dead:
             continue
-        for key in ("before", "removed", "after", "predicted"):
-            assert run.rows[node][key] == foreseen.rows[node][key], (node, key)
+        # Up to the bytes that are predicted; what is measured only a run tells.
+        assert cells(table, node)[:8] == cells(told, node)[:8]
+        assert cells(told, node)[8] == "-" != cells(table, node)[8]
         left = {one.removeprefix(f"{TEAM}/") for one in names_of(full, node)}
         assert left >= KEPT and not left & UNUSED
         log = full.inside(node, "cat", "/var/tmp/fleet-images.log").splitlines()
