@@ -165,7 +165,9 @@ class Rig:
         if not isinstance(playbook, str):
             (place / "play.json").write_text(json.dumps(playbook))
             playbook = str(place / "play.json")
-        extra = {"airgap_report_path": str(place / "report.json"), **(variables or {})}
+        # Fleets side by side have bastions of the same names.
+        own = {"airgap_controller_dir": str(self.work / "bundles")}
+        extra = {"airgap_report_path": str(place / "report.json"), **own, **(variables or {})}
         (place / "extra.json").write_text(json.dumps(extra))
         more = {"nodes": {"hosts": dict(hosts or {})}}
         (place / "more.yml").write_text(json.dumps(more))
