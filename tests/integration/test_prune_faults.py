@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from fleetlib import operations
 from pulling import PASSWORD, TOOL, USER
-from rig import NODES, Json, Rig, _on_each
+from rig import NODES, STORES, Json, Rig, _on_each
 from yard import KEPT, TEAM, clear, fill, names_of, starts
 
 HOSTS = ",".join(NODES)
@@ -68,7 +68,7 @@ def shell(name: str, line: str, **more: object) -> Json:
 
 
 def test_build_cache(full: Rig) -> None:
-    """What it holds is told as a range, and it goes where that is asked for."""
+    """What it may hold is told as a range, and it goes where that is asked for."""
     cache = {"protect": ["*"], "build_cache": {}}
     tasks = [
         shell("build", _BUILD),
@@ -84,7 +84,11 @@ def test_build_cache(full: Rig) -> None:
         told = {name: result[node] for name, result in found.items()}
         assert not any(one.get("failed") for one in told.values()), (node, told)
         least, most = (told["range"]["reclaimed"][f"predicted_{end}"] for end in ("min", "max"))
-        assert most is None or most > least + 500_000, (node, "cache may hold what was built")
+        # A classic store takes hold of a layer when it next needs it; containerd notes that.
+        if STORES[node] == "classic":
+            assert most is None or most > least + 500_000, (node, least, most)
+        else:
+            assert least == most, node
         assert f"{TEAM}/cached:1" in [one["name"] for one in told["done"]["plan"]]
         assert told["cache foreseen"]["build_cache"]["foreseen"] > 500_000
         assert told["cache foreseen"]["changed"] and not told["too young"]["changed"]
