@@ -170,16 +170,17 @@ def test_an_engine_that_restarts_during_a_pull(faulty: Rig) -> None:
     once = [next(node for node in NODES if is_classic(node) is kind) for kind in (True, False)]
     retries = "{{ 0 if inventory_hostname in " + str(once) + " else 5 }}"
     task = pull("pull", wanted, **NO_LOGIN, retry_delay=1, retries=retries)
-    with ThreadPoolExecutor(1) as pool:
+
+    def restart(node: str) -> None:
+        wait_for(
+            f"a blob for {node}",
+            lambda: any("/blobs/" in line for _at, line in asked(faulty, node, "bslowx98")),
+        )
+        faulty.inside(node, "sh", "-c", "engine-stop; engine-start")
+
+    with ThreadPoolExecutor(1 + len(NODES)) as pool:
         run = pool.submit(faulty.results, "nodes", [task])
-        for node in NODES:
-            wait_for(
-                f"a blob for {node}",
-                lambda node=node: any(
-                    "/blobs/" in line for _at, line in asked(faulty, node, "bslowx98")
-                ),
-            )
-            faulty.inside(node, "sh", "-c", "engine-stop; engine-start")
+        list(pool.map(restart, NODES))
         told = run.result()["pull"]
     for node in NODES:
         one = told[node]

@@ -52,9 +52,11 @@ class Bench:
 def benched(root: Path, run_main: Callable[..., Json]) -> Iterator[Bench]:
     """A bench, of which no relay is left."""
     made = Bench(root, run_main)
-    yield made
-    for note in root.rglob("relay.json"):
-        _relay_process.stop(note.parent)
+    try:
+        yield made
+    finally:
+        for note in root.rglob("relay.json"):
+            _relay_process.stop(note.parent)
 
 
 def answers(port: int) -> bool:
