@@ -35,6 +35,7 @@ add() {{ # name, and an instruction
     docker rm make >/dev/null
 }}
 docker rm -f make >/dev/null 2>&1 || true
+rm -f /var/tmp/fleet-images.log /var/tmp/plan.json
 if ! there "$team/base:1"; then
     docker create --name make {SEED[0]} true >/dev/null
     head -c {TOP} /dev/urandom >/tmp/top
@@ -70,7 +71,7 @@ docker rm -f running stopped make late >/dev/null 2>&1
 docker images -a --format '{{{{.Repository}}}}:{{{{.Tag}}}}' | grep ^{TEAM} |
     xargs -r docker rmi -f >/dev/null
 docker images -q --filter dangling=true | xargs -r docker rmi -f >/dev/null
-rm -rf /var/tmp/old.tar /srv/app /tmp/foreign
+rm -rf /var/tmp/old.tar /srv/app /tmp/foreign /var/tmp/fleet-images.log /var/tmp/plan.json
 """
 
 
