@@ -85,15 +85,18 @@ class Run:
         return [*self.plan.settled, *todo]
 
     def foreseen(self, dry_run: bool) -> Result:
-        """What a run would do, and the plan in its file where it has one and this is no dry run."""
+        """What a run would do; with a path for the plan, that it is there, and nothing removed."""
         self._count_bytes()
-        path = self.wanted.params["plan_path"]
+        path, refused = self.wanted.params["plan_path"], bool(self.plan.refused)
         if not path:
-            return self._result(self._beside(dry_run=True), dry_run)
+            return self._result({} if refused else self._beside(dry_run=True), dry_run)
         result = self._result({}, dry_run)
         content = _plan_file.dumps(result["plan"], self.engine)
-        result["changed"] = not self.plan.refused and _plan_file.write(Path(path), content, dry_run)
+        result["changed"] = not refused and _plan_file.write(Path(path), content, dry_run)
         result["msg"] = f"{path} has the plan, {len(self.plan.goes)} images; nothing was removed"
+        result["images"], result["left"]["after"] = [], result["left"]["before"]
+        if not dry_run:
+            self._note(result)
         return result
 
     def done(self) -> Result:
@@ -105,7 +108,9 @@ class Run:
         if not self.plan.refused:
             layers = self._layers() if self.plan.goes else None
             self._remove(remover)
-            beside = self._beside(dry_run=False)
+            # An Engine that went away is asked nothing more.
+            if not any(one.action == "failed" for one in self.entries):
+                beside = self._beside(dry_run=False)
         result = self._result(beside, dry_run=False)
         after = self._free()
         known = free is not None and after is not None
@@ -135,8 +140,8 @@ class Run:
     def _count_bytes(self) -> None:
         """Notes the bytes that go with each image, none with one that stays after all."""
         for entry in self.plan.removal.entries:
-            gone = entry.image is not None and entry.action == "removed"
-            entry.bytes = self.plan.frees[entry.image.id].least if gone and entry.image else 0
+            gone = entry.image if entry.action == "removed" else None
+            entry.bytes = self.plan.frees[gone.id].least if gone else 0
 
     def _free(self) -> int | None:
         """Bytes free on the disk of the images, None where that is not this host's."""

@@ -250,6 +250,7 @@ kept:
 images:
   description:
     - What became of each image of the plan. C(action) is V(removed), V(none) (it was gone), V(kept) (it has changed meanwhile) or V(failed).
+    - Empty where the plan is refused, or only written (O(plan_path)).
   returned: when the Engine can be read
   type: list
   elements: dict

@@ -158,6 +158,7 @@ def test_all_would_go(engine: StockedEngine, once: Call) -> None:
         assert result["failed"] and not result["changed"]
         assert "min_images_left" in result["msg"]
         assert goes(result) == [f"{APP}:1"] and result["images"] == []
+        assert "build_cache" not in once(check=check, scope="unused", build_cache={})
     assert len(engine.shelf) == 1
     assert once(scope="unused", min_images_left=0)["changed"]
     assert engine.shelf == {}
@@ -292,6 +293,14 @@ def test_last_uses_are_remembered(engine: StockedEngine, once: Call, tmp_path: P
     assert set(goes(both)) == {f"{APP}:1", f"{WEB}:1"}
 
 
+def test_a_plan_that_is_only_written_begins_the_ledger(
+    engine: StockedEngine, once: Call, tmp_path: Path
+) -> None:
+    id_ = engine.stock(f"{APP}:1", layers={"a": 5})
+    once(scope="unused", unused_for="2d", plan_path=str(tmp_path / "plan"))
+    assert set(json.loads((tmp_path / "ledger.json").read_text())["images"]) == {id_}
+
+
 def test_a_damaged_ledger_keeps_images(engine: StockedEngine, once: Call, tmp_path: Path) -> None:
     engine.stock(f"{APP}:1", layers={"a": 5})
     engine.stock(f"{WEB}:1", layers={"b": 5})
@@ -322,6 +331,8 @@ def test_plan_and_apply(engine: StockedEngine, once: Call, tmp_path: Path) -> No
     assert foreseen["changed"] and not path.exists()
     made = once(**options)
     assert made["changed"] and len(engine.shelf) == 5
+    assert made["images"] == [] and made["left"] == {"before": 5, "after": 5}
+    assert len(made["plan"]) == 4 and "nothing was removed" in made["msg"]
     assert not once(**options)["changed"], "the same plan again"
     assert not engine.asked("DELETE")
     engine.use("late", ids["a"], "running")
@@ -411,7 +422,7 @@ def test_an_engine_that_dies_half_way(engine: StockedEngine, once: Call) -> None
         engine.stock(f"{APP}:{number}", layers={f"{number}": 10})
     looks = len(_asked_before(engine, once))
     engine.before_look = {engine._looks + looks + 3: engine.stop}
-    result = once(scope="unused", min_images_left=0)
+    result = once(scope="unused", min_images_left=0, build_cache={}, leaks="report")
     acted = [one["action"] for one in result["images"]]
     assert result["failed"] and acted.count("failed") >= 2
     assert "not removed" in result["msg"] or "not verified" in result["msg"]
