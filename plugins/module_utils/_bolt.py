@@ -74,7 +74,7 @@ class Bucket(Mapping[bytes, Any]):
         return (key for key, _value in self.items())
 
     def __len__(self) -> int:
-        return sum(1 for _ in self)
+        return sum(1 for _key in self)
 
     def __getitem__(self, key: bytes) -> Any:
         for there, value in self.items():
@@ -94,7 +94,7 @@ def view(path: str | os.PathLike[str], work: Callable[[Bucket], T]) -> T:
     `work` may run several times, and must keep no bucket. Raises BoltError, OSError.
     """
     reason = "it changes faster than it can be read"
-    for _ in range(_TRIES):
+    for _try in range(_TRIES):
         with open(path, "rb") as file:
             if os.fstat(file.fileno()).st_size < 2 * _HEADER.size + _META.size:
                 raise BoltError(f"{os.fspath(path)}: a database was wanted, the file is too short")

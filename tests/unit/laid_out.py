@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import bolt_files
-from stocked import Stock, StockedEngine, sha
+from stocked import StockedEngine, sha
 
 OVERLAYFS = "io.containerd.snapshotter.v1.overlayfs"
 CONTENT = "io.containerd.content.v1.content"
@@ -56,10 +56,6 @@ class LaidOut(StockedEngine):
                 "Architecture": "x86_64",
             }
         return super().also(method, path, query)
-
-    def shared(self, one: Stock, among: list[Stock]) -> int:
-        # Counting takes a square of the number of images, and nothing here asks for it.
-        return -1
 
     def lay_out(self) -> None:
         self.data.mkdir(parents=True, exist_ok=True)

@@ -147,7 +147,7 @@ def test_time_grows_in_proportion() -> None:
         keys = [[f"{n // by}-{at}" for at, by in enumerate(shares)] for n in range(images)]
         stock = Stock({str(n): one for n, one in enumerate(keys)}, {"0-0": Range(1, 1)})
         best = float("inf")
-        for _ in range(3):
+        for _try in range(3):
             start = time.thread_time()
             assert len(freed(stock, [[id_] for id_ in stock.parts])) == images
             best = min(best, time.thread_time() - start)

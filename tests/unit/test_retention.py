@@ -729,7 +729,7 @@ def shelves(draw: st.DrawFn) -> Shelf:
     shelf = Shelf(draw(st.sampled_from(STORES)))
     tags = draw(st.permutations(NAMES))
     for number in range(draw(st.integers(0, 7))):
-        own = [tags.pop() for _ in range(draw(st.integers(0, min(2, len(tags)))))]
+        own = [tags.pop() for _name in range(draw(st.integers(0, min(2, len(tags)))))]
         pinned = [f"{WEB}@{sha(str(number))}"] if draw(st.integers(0, 3)) == 0 else []
         shelf.put(
             str(number),

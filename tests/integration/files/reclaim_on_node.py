@@ -154,7 +154,7 @@ def unpacking():
 
 def kill(archive):
     """SIGKILL for dockerd in the middle of a load, and a new one."""
-    for _ in range(5):
+    for _try in range(5):
         load = subprocess.Popen(
             ["docker", "load", "-i", archive], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
