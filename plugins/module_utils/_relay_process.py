@@ -34,6 +34,7 @@ DAY = 24 * 3600
 _PATIENCE = 10.0
 _LOOK = 0.05
 _SILENT = "it wrote nothing"
+_TAKEN = "address already in use"
 
 
 @dataclass(frozen=True)
@@ -108,6 +109,19 @@ def start(directory: Path, wanted: Wanted, dry_run: bool) -> Running:
     if dry_run:
         return Running(0, wanted.port, "" if wanted.made else wanted.certificate, True)
     stop(directory)
+    for last in (False, False, True):
+        try:
+            return _begin(directory, config, wanted, runner)
+        except RelayError:
+            if last or wanted.port or _TAKEN not in runner.words().lower():
+                raise
+            # Somebody else has taken the port since it was tried.
+            config["http"]["addr"] = _free(wanted, 0)
+    raise AssertionError("the last try returns or raises")
+
+
+def _begin(directory: Path, config: Json, wanted: Wanted, runner: Runner) -> Running:
+    """Starts it with this configuration, and waits until it answers; ends it where it does not."""
     files.write_all(directory, config, wanted)
     try:
         note = runner.begin(directory)

@@ -3,7 +3,8 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
 """Stands for Distribution's program: `distribution_stub.py serve config.yml` answers GET /v2/.
 
-A file `behaviour` beside it changes what it does: `ends` (says why, and ends), `silent`.
+A file `behaviour` beside it changes what it does: `ends` (says why, and ends), `silent`, `taken`
+(once, its port was taken by another).
 """
 
 from __future__ import annotations
@@ -36,6 +37,9 @@ def main() -> None:
     what = behaviour.read_text() if behaviour.exists() else ""
     if what == "ends":
         sys.exit("panic: it does not like this configuration")
+    if what == "taken":
+        behaviour.unlink()
+        sys.exit(f"listen tcp {HTTP['addr']}: bind: address already in use")
     if what == "silent":
         time.sleep(60)
     host, _colon, port = HTTP["addr"].rpartition(":")

@@ -256,6 +256,18 @@ def test_two_at_once_start_one(bench: Bench) -> None:
     assert sorted(one["changed"] for one in found) == [False, False, True]
 
 
+def test_a_port_that_is_taken_in_the_last_moment(bench: Bench) -> None:
+    """Another free one does as well, unless it is to be this one."""
+    bench.behave("taken")
+    assert answers(bench.run()["port"])
+    bench.behave("taken")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    result = bench.run(name="second", port=port)
+    assert result["failed"] and "address already in use" in result["msg"]
+
+
 def test_several_side_by_side(bench: Bench) -> None:
     first, second = bench.run(), bench.run(name="second")
     assert first["port"] != second["port"]
