@@ -185,19 +185,12 @@ EXAMPLES = r"""
     names: ["{{ inventory_hostname }}"]
   register: site_relay
 
-- name: Serve it without a package, by a registry image that the bastion's Engine has
-  fleet.images.image_relay:
-    name: contained
-    store: /var/lib/fleet-images/store
-    lock: "{{ fetched.lock }}"
-    image: docker.io/library/registry:2
-
-- name: End all of them
+- name: End both
   fleet.images.image_relay:
     name: "{{ item }}"
     store: /var/lib/fleet-images/store
     state: stopped
-  loop: [relay, site, contained]
+  loop: [relay, site]
 """
 
 RETURN = r"""

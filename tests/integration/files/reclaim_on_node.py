@@ -61,7 +61,8 @@ def chosen(images, names):
     for name in names:
         for image in images:
             wanted = name == image.id or (name != "dangling" and full(name) in image.references)
-            if wanted or (name == "dangling" and image.dangling and not image.containers):
+            lost = image.dangling and not image.children and not image.containers
+            if wanted or (name == "dangling" and lost):
                 found.append(image.id)
     return list(dict.fromkeys(found))
 
