@@ -38,8 +38,8 @@ class Host:
         return done.stdout
 
     def fetch(self, path: str, local: str) -> None:
-        self.fetched.append(Path(path).name)
         shutil.copy(path, local)
+        self.fetched.append(Path(path).name)  # last: `wait_for` tells that the copy was made
 
     def taking(self, *names: str) -> Taking:
         paths = [str(self.there / name) for name in names]
