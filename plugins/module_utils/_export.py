@@ -38,6 +38,7 @@ from ansible_collections.fleet.images.plugins.module_utils._manifest import (
     blob_of,
     diff_ids_of,
     manifest_of,
+    manifests_of,
     platform_image,
 )
 from ansible_collections.fleet.images.plugins.module_utils._reference import (
@@ -264,7 +265,7 @@ class _Intake:
             one = self._platform_image(target, document)
             offered, images = {one.platform: target}, {one.platform: one}
         else:
-            offered, images = _offered(document), {}
+            offered, images = manifests_of(document), {}
         platforms = {}
         for wanted in job.platforms:
             best = next((one for one in runnable(wanted) if one in offered), None)
@@ -285,16 +286,6 @@ class _Intake:
             if not self._shelf.has(layer.digest, layer.size):
                 raise Lacking(f"blob {layer.digest} with {layer.size} bytes")
         return found
-
-
-def _offered(index: Mapping[str, Any]) -> dict[str, Blob]:
-    """The manifests of an index by platform; attestations state none."""
-    found: dict[str, Blob] = {}
-    for entry in index["manifests"]:
-        platform = platform_of(entry.get("platform") or {})
-        if platform:
-            found.setdefault(platform, blob_of(entry))
-    return found
 
 
 def _repo_digests(job: _Job) -> list[str]:

@@ -52,6 +52,19 @@ def diff_ids_of(settings: Json) -> list[str]:
     return [check_digest(one) for one in (settings.get("rootfs") or {}).get("diff_ids") or ()]
 
 
+def manifests_of(index: Json) -> dict[str, Blob]:
+    """The manifests of an index by platform; attestations state none.
+
+    Of several for one platform, the first.
+    """
+    found: dict[str, Blob] = {}
+    for entry in index["manifests"]:
+        platform = platform_of(entry.get("platform") or {})
+        if platform:
+            found.setdefault(platform, blob_of(entry))
+    return found
+
+
 def platform_image(
     manifest: Blob, content: Json, settings: Json, platform: str = ""
 ) -> PlatformImage:

@@ -129,6 +129,14 @@ def parse(text: str) -> Reference:
     return Reference(registry, repository, tag if colon else default, digest if at else None)
 
 
+def canonical(text: str) -> str:
+    """A name in its one spelling; the text itself where it is no reference."""
+    try:
+        return str(parse(text))
+    except InvalidReference:
+        return text
+
+
 def _split_registry(name: str) -> tuple[str, str]:
     first, slash, rest = name.partition("/")
     is_host = "." in first or ":" in first or first == "localhost" or first != first.lower()

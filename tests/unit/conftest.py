@@ -89,7 +89,15 @@ def run_main(
     """Runs a module's main() with arguments and returns its result, `rc` among it."""
     from ansible.module_utils import basic
 
+    warned: list[str] = []
+    # Ansible shows warnings itself, and has none in the result, as soon as another test of this
+    # process has loaded a part of its controller.
+    monkeypatch.setattr(
+        basic.AnsibleModule, "warn", lambda _self, text, **_more: warned.append(text)
+    )
+
     def run(module: ModuleType, arguments: dict[str, Any]) -> dict[str, Any]:
+        warned.clear()
         # As each age of ansible-core takes them in a test.
         try:
             from ansible.module_utils.testing import patch_module_args
@@ -102,6 +110,7 @@ def run_main(
         with patched, pytest.raises(SystemExit) as ended:
             module.main()
         out = capsys.readouterr().out.strip().splitlines()[-1]
-        return {**json.loads(out), "rc": ended.value.code}
+        told = {"warnings": [*warned]} if warned else {}
+        return {**json.loads(out), **told, "rc": ended.value.code}
 
     return run
