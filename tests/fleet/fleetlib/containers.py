@@ -11,7 +11,7 @@ from pathlib import Path
 
 from . import authority, inventory
 from .console import FleetError, step
-from .hosts import BASTIONS, NODES, REGISTRY_CA, REGISTRY_NAME, TLS_REGISTRY, Fleet, Host
+from .hosts import BASTIONS, BUILDERS, NODES, REGISTRY_CA, REGISTRY_NAME, TLS_REGISTRY, Fleet, Host
 from .layers import Member, pack_into
 from .outer_engine import Engine
 from .places import HOST_FILES, key_of
@@ -169,7 +169,9 @@ def _options(fleet: Fleet, host: Host, recipe: str) -> list[str]:
     options += [f"--network={fleet.network(first)}", f"--ip={fleet.address(host, first)}"]
     if host.name == "registry":
         options.append(f"--network-alias={REGISTRY_NAME}")
-    if host.is_node:
+    # Names of no host are asked for outside, where there may be nobody to say no.
+    options += ["--dns-option=timeout:1", "--dns-option=attempts:1"]
+    if host.engine:
         options += ENGINE_OPTIONS
     return [*options, host.recipe.image, "/usr/local/bin/fleet-entry"]
 
@@ -200,11 +202,14 @@ def _files(fleet: Fleet, host: Host) -> dict[str, Member]:
             files[f"etc/fleet/{name}"] = given(name)
         for name in ("registry.pem", "registry.key"):
             files[f"etc/fleet/{name}"] = Member((certificates / name).read_bytes(), 0o600)
-    if host in BASTIONS:
+    if host in BASTIONS or host in BUILDERS:
         files[REGISTRY_CA[1:]] = Member((certificates / "ca.pem").read_bytes())
         helper = "docker-credential-fleettest"
         files[f"usr/local/bin/{helper}"] = given(helper, 0o755)
-    if host.is_node:
+    if host in BUILDERS:
+        trusted = f"etc/docker/certs.d/{TLS_REGISTRY}/ca.crt"
+        files[trusted] = Member((certificates / "ca.pem").read_bytes())
+    if host.engine:
         files["etc/docker/daemon.json"] = Member(host.daemon_json())
         for name in ("engine-start", "engine-reset"):
             files[f"usr/local/bin/{name}"] = given(name, 0o755)
@@ -212,7 +217,8 @@ def _files(fleet: Fleet, host: Host) -> dict[str, Member]:
 
 
 def _sshd_config(fleet: Fleet, host: Host) -> bytes:
-    """Nodes let in the bastions only, as behind a real jump host."""
+    """Nodes let in bastions and builders only, as behind a real jump host."""
     base = (HOST_FILES / "sshd_config").read_text()
-    doors = [f"root@{fleet.address(b, NODES)}" for b in BASTIONS] if host.is_node else ["root"]
+    doors = [f"root@{fleet.address(b, NODES)}" for b in (*BASTIONS, *BUILDERS)]
+    doors = doors if host.is_node else ["root"]
     return f"{base}AllowUsers {' '.join(doors)}\n".encode()

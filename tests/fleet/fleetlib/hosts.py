@@ -21,6 +21,7 @@ _CLASSIC: dict[str, Any] = {
     "storage-driver": "overlay2",
 }
 _CONTAINERD: dict[str, Any] = {"features": {"containerd-snapshotter": True}}
+_BUILDER = {**_CONTAINERD, "insecure-registries": [f"{REGISTRY_NAME}:5000"]}
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,7 @@ class Host:
     @property
     def is_node(self) -> bool:
         """Nodes run an Engine and know nothing but the nodes network."""
-        return bool(self.engine)
+        return bool(self.engine) and UPSTREAM not in self.places
 
     def daemon_json(self) -> bytes:
         """The Engine's configuration file."""
@@ -58,9 +59,11 @@ HOSTS = (
     _node(ENGINE26, "26.1", "containerd", 23),
     _node(ENGINE28, "28.5", "classic", 24),
     _node(ENGINE28, "28.5", "containerd", 25),
+    Host("builder1", ENGINE28, {UPSTREAM: 13, NODES: 13}, "28.5", "containerd", _BUILDER),
 )
 BASTIONS = tuple(h for h in HOSTS if h.recipe is BASTION)
 ENGINES = tuple(h for h in HOSTS if h.is_node)
+BUILDERS = tuple(h for h in HOSTS if h.engine and not h.is_node)
 
 
 @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from pathlib import Path
 from .console import run
 from .hosts import (
     BASTIONS,
+    BUILDERS,
     ENGINES,
     HOSTS,
     NODES,
@@ -128,6 +129,9 @@ def _inventory(fleet: Fleet) -> str:
             "    bastion:",
             "      hosts:",
             *(line for h in BASTIONS for line in _host_lines(fleet, h, {})),
+            "    builders:",
+            "      hosts:",
+            *(line for h in BUILDERS for line in _host_lines(fleet, h, {})),
             "    nodes:",
             "      hosts:",
             *(

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from . import authority, containers, inventory, networks, outer_engine, storage
 from .bootstrap import bootstrap
 from .console import FleetError, say, step, wait_until
-from .hosts import ENGINES, HOSTS, NODES, PROXY_PORT, Fleet, Host
+from .hosts import BUILDERS, ENGINES, HOSTS, NODES, PROXY_PORT, Fleet, Host
 from .outer_engine import Engine
 from .places import locked
 
@@ -73,7 +73,7 @@ def reset(fleet: Fleet, with_registry: bool) -> None:
         _each(HOSTS, lambda host: containers.revive(engine, fleet, host))
         disconnect(fleet)
     with step("emptied the Engines"):
-        _each(ENGINES, lambda host: _inside(engine, fleet, host, "engine-reset"))
+        _each((*ENGINES, *BUILDERS), lambda host: _inside(engine, fleet, host, "engine-reset"))
     _wait(engine, fleet)
 
 
@@ -161,7 +161,7 @@ def _ready(engine: Engine, fleet: Fleet, host: Host) -> None:
             wait_until(f"registry {url}", partial(storage.answers, url), READY_SECONDS)
         _listens(engine, fleet, host, PROXY_PORT)
     _listens(engine, fleet, host, SSH_PORT)
-    if host.is_node:
+    if host.engine:
         _inside(engine, fleet, host, "engine-start")
         version, store = _engine_of(engine, fleet, host)
         if not version.startswith(host.engine) or store != host.store:
@@ -195,7 +195,7 @@ def _row(engine: Engine, fleet: Fleet, host: Host) -> dict[str, Any]:
     seen = containers.look(engine, fleet, host)
     row: dict[str, Any] = {"host": host.name, "state": seen.state if seen else "absent"}
     row["address"] = fleet.address(host)
-    if host.is_node and row["state"] == "running":
+    if host.engine and row["state"] == "running":
         try:
             row["engine"], row["store"] = _engine_of(engine, fleet, host)
         except FleetError:

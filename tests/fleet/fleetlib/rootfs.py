@@ -88,6 +88,7 @@ def _command(recipe: Recipe, target: Path, address: str) -> list[str]:
     command += [f"--keyring={prerequisites.keyring()}"]
     command += [f"--aptopt={option}" for option in options]
     command += [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEAVE_OUT]
+    command += [f"--dpkgopt={option}" for option in recipe.paths]
     if recipe.packages:
         command.append(f"--include={','.join(recipe.packages)}")
     command.append(f"--customize-hook={_FORGET}")
