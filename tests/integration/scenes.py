@@ -18,7 +18,7 @@ from typing import Any
 
 from market import LOGINS, PASSWORD, USER
 from rig import JUMP_HOST, ROOT, Json
-from stage import ALIASES, CONTAINERD, ENGINES, PREPARED
+from stage import ALIASES, BUILDER, CONTAINERD, ENGINES, PREPARED
 
 CHANGES, STAYS = "changed", "ok"
 FETCHED = "/var/lib/fleet-images"
@@ -135,6 +135,28 @@ def asserted(*claims: str) -> Json:
     return task("look", "ansible.builtin.assert", {"that": [*claims]})
 
 
+# Something to build, that needs no image and runs no program.
+SOURCES = shell(
+    "mkdir -p /srv/app && date > /srv/app/made &&"
+    " printf 'FROM scratch\\nARG VERSION\\nCOPY . /app\\n' > /srv/app/Dockerfile"
+)
+
+# The build host reaches the nodes by their names, with the key that the controller has.
+SSH_FROM_BUILDER = [
+    local("read the key", "ansible.builtin.command", "cat {{ fleet_key }}") | {"register": "key"},
+    shell("install -d -m 700 ~/.ssh && install -m 600 /dev/null ~/.ssh/id_ed25519"),
+    task(
+        "keep it",
+        "ansible.builtin.copy",
+        {"content": "{{ key.stdout }}\n", "dest": "~/.ssh/id_ed25519", "mode": "0600"},
+    ),
+    task(
+        "know the names",
+        "ansible.builtin.copy",
+        {"content": "{{ fleet_names }}", "dest": "~/.ssh/config", "mode": "0600"},
+    ),
+]
+
 # The pack on the controller's stick, and what is known of it as variables of the nodes.
 PACK = [
     {
@@ -186,6 +208,65 @@ def saved(image: str, command: str, *files: str) -> list[Json]:
 PARTS = [f"my-images.tar.gz.part00{number}" for number in (1, 2)]
 
 MODULES = {
+    "buildx_build": Module(
+        hosts="builders",
+        before=[play("builders", SOURCES)],
+        variables={"app_token": "a-token-for-tests", "registry_password": PASSWORD},
+        examples={
+            "A simple build with a tag, into the Engine": CHANGES,
+            "One tag that works on both platforms, pushed": CHANGES,
+            "With an argument, and a secret that stays one": CHANGES,
+            "Into a store, from which it can be carried to hosts behind an air gap": CHANGES,
+            "An image that anybody can build again, bit by bit": CHANGES,
+        },
+        after=[
+            play(
+                "builders",
+                shell("docker image inspect my-app:v1 shop/files:1"),
+                served("shop/app", "universal"),
+                served("shop/app", "2"),
+                asserted("built.lock.images | length == 1"),
+            )
+        ],
+    ),
+    "buildx_builder": Module(
+        hosts="builders",
+        before=[
+            play(
+                "nodes",
+                task("group", "ansible.builtin.group_by", {"key": "buildnodes"}),
+                task(
+                    "pin",
+                    "ansible.builtin.set_fact",
+                    {
+                        "image_build_node_platforms": [
+                            "linux/{{ 'amd64' if inventory_hostname == '"
+                            + CONTAINERD
+                            + "' else 'arm64' }}"
+                        ]
+                    },
+                ),
+            ),
+            play("builders", *SSH_FROM_BUILDER),
+        ],
+        examples={
+            "Make a builder in a container, and build with it from now on": CHANGES,
+            "Make one whose image of BuildKit is on the host, where no registry can be"
+            " reached": CHANGES,
+            "Make every host of a group a node of one builder, for the platforms in its"
+            " image_build_node_platforms": CHANGES,
+            "Use a BuildKit that runs somewhere": CHANGES,
+            "Remove it": CHANGES,
+            "Build with the Engine's own again": CHANGES,
+        },
+        after=[
+            play(
+                "builders",
+                shell("docker buildx ls | grep -E 'ssh://root@.*linux/arm64'"),
+                shell("docker buildx rm --force universal offline natives; rm -r ~/.ssh"),
+            )
+        ],
+    ),
     "image_archive": Module(
         before=[play("nodes", pulled("nginx:alpine", "postgres:16"))],
         examples={
@@ -451,6 +532,16 @@ WANTED = frozenset({NGINX, f"{API}:4.2"})
 PLAYBOOKS = {
     "airgap": Block(using="README.md: bastion", holds=SHOP, changes=tuple(ALIASES)[1:]),
     "preseed": Block(using="README.md: bastion", holds=SHOP, changes=tuple(ALIASES)[1:]),
+    # Of the hosts in that inventory one has an Engine that builds.
+    "build": Block(
+        using="README.md: bastion",
+        before=[play("shop2.example.com", SOURCES)],
+        variables={
+            "fleet_builders": "shop2.example.com",
+            "fleet_builds": [{"path": "/srv/app", "tags": ["registry.example.com/shop/build:1"]}],
+        },
+        changes=("shop2.example.com",),
+    ),
     "cleanup": Block(
         using="README.md: bastion",
         before=[play("nodes", shell("tar -C /etc -c hostname | docker import -"))],
@@ -481,6 +572,11 @@ BLOCKS = {
         variables={"docker_sdk_cache_dir": "{{ playbook_dir }}/packs"},
     ),
     "roles/docker_sdk/README.md: Remove the pack": Block(before=[SDK_KEPT], after=[SDK_BACK]),
+    "roles/image_build/README.md: Build images, and push them": Block(
+        before=[play("builders", SOURCES)],
+        changes=(BUILDER,),
+        after=[play("builders", served("shop/app", "universal"), served("shop/web", "1"))],
+    ),
     "roles/image_cleanup/README.md: Clean up images by policy": Block(
         before=[
             play("nodes", pulled(*(f"{API}:{tag}" for tag in ("1.4.0", "1.4.1", "4.2", "4.3"))))
