@@ -210,3 +210,16 @@ def test_pulls_are_timed_over_a_connection_that_is_there(
     assert pulls._play(stage, place, "collections", [{"debug": {}}], ["--check"]) == 0.5
     (play,) = json.loads((place / "play.json").read_text())
     assert play["tasks"] == [{"ansible.builtin.raw": "true", "check_mode": False}, {"debug": {}}]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 11), reason="fleetlib is for the controller")
+def test_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(Path(__file__).resolve().parents[1] / "fleet")
+    builds = importlib.import_module("benchlib.builds")
+    done = builds.Measured((0.1,), (0.6,), (0.4,), (4.0,), (5.2,), (4.0,), (0.5,), 10**7)
+    assert [one.reached for one in builds.judge(done)] == [True, True, True, True]
+    slow = replace(done, told=(0.2,), cpu=(2.1,), growth=10**8, changed=(5.3,))
+    assert [one.reached for one in builds.judge(slow)] == [False, False, False, False]
+    text = builds.section(done, builds.judge(done))
+    assert text.startswith(page.PARTS["builds"])
+    assert "| unchanged, `buildx_build` | 0.10 | 0.10 |" in text

@@ -18,7 +18,7 @@ from importlib.metadata import version
 from pathlib import Path
 from statistics import median_low
 
-from . import contenders, image, info, many, peer, prune, pulls
+from . import builds, contenders, image, info, many, peer, prune, pulls
 from .contenders import OURS, PEER, RELAY, ROOT, SETTINGS, Contender
 from .image import REPOSITORY, Heavy
 from .measure import Took, run
@@ -67,6 +67,10 @@ def _info(stage: Stage) -> Measured:
 
 def _prune(stage: Stage) -> Measured:
     return prune.bench(stage, CACHE)
+
+
+def _builds(stage: Stage) -> Measured:
+    return builds.bench(stage, CACHE)
 
 
 def _side(stage: Stage) -> Measured:
@@ -195,6 +199,7 @@ MEASURE: dict[str, Callable[[Stage], Measured]] = {
     "pulls": _pulls,
     "info": _info,
     "prune": _prune,
+    "builds": _builds,
     "many": _many,
 }
 

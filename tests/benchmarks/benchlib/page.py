@@ -21,6 +21,7 @@ PARTS = {
     "pulls": "## Pulling ",
     "info": "## Telling of ",
     "prune": "## Cleaning up",
+    "builds": "## Building for ",
     "many": "## Planning ",
 }
 
