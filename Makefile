@@ -14,7 +14,7 @@ check: venv ## format, lint, types and unit tests: for every commit
 test: venv ## everything, real Engines included: what CI runs
 	@scripts/test
 
-demo: venv ## four hosts behind an air gap get two images
+demo: venv ## five hosts behind an air gap get two images
 	@scripts/demo
 
 demo-down: venv ## remove the hosts of the demo
@@ -32,8 +32,8 @@ importer: venv ## build, install, and what Galaxy says about it
 units: venv ## unit tests on every Python of this machine
 	@.venv/bin/pytest -q -n auto && scripts/units-other-pythons
 
-molecule: venv ## scenarios on the test fleet, which must be up
-	@scripts/molecule
+molecule: venv ## scenarios and tests on the test fleet, which must be up
+	@scripts/molecule && scripts/integration
 
 bench: venv ## docs/benchmarks.md: beside community.docker and plain docker, on a quiet machine
 	@scripts/bench

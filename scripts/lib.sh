@@ -85,6 +85,13 @@ make_venv() {
     exec 9>&-
 }
 
+# fleet_is_up: the test fleet that FLEET_NAME names, or the usual one, can be used.
+fleet_is_up() {
+    export FLEET_NAME=${FLEET_NAME:-test}
+    [[ -f .fleet/$FLEET_NAME/inventory.yml ]] ||
+        die "The fleet '$FLEET_NAME' is not up: run 'tests/fleet/fleet up --name $FLEET_NAME'."
+}
+
 # fresh_copy DIR: the files that git would commit, copied to DIR, which is emptied but for test output.
 fresh_copy() {
     mkdir -p "$1"
