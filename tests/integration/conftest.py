@@ -38,7 +38,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
-    """The fleet, with every host running."""
+    """The fleet, with every host running, and with the SDK."""
     from rig import Rig
 
     name, worker = (
@@ -49,7 +49,9 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Rig:
         name = f"{name}-{worker}"
     if not (HERE.parents[1] / ".fleet" / name / "inventory.yml").exists():
         pytest.fail(f"the fleet '{name}' is not up: run 'tests/fleet/fleet up --name {name}'")
-    return Rig(name, tmp_path_factory.mktemp("rig"))
+    fleet = Rig(name, tmp_path_factory.mktemp("rig"))
+    fleet.equip()
+    return fleet
 
 
 @pytest.fixture(scope="module")

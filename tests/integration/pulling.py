@@ -7,32 +7,28 @@ from __future__ import annotations
 
 import io
 import tarfile
-import urllib.request
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from fleetlib import operations
 from fleetlib.hosts import TLS_REGISTRY
-from rig import NODES, REGISTRY, STORES, Json, Rig
+from rig import NODES, REGISTRY, STORES, Json, Rig, on_each
 
 USER, PASSWORD = "shop", "s3cret-for-tests"
 LOGIN = {"registry_username": USER, "registry_password": PASSWORD}
 TOOL, NGINX, ARM = (f"{TLS_REGISTRY}/shop/{name}" for name in ("tool", "nginx", "arm"))
 FAULTY = "127.0.0.1:5055"
-ACCEPT = (
-    "application/vnd.oci.image.index.v1+json, application/vnd.oci.image.manifest.v1+json,"
-    " application/vnd.docker.distribution.manifest.v2+json"
-)
 _SCRIPT = Path(__file__).parent / "files" / "faulty_registry.py"
 _CLEAN = (
     "docker images -a --format '{{.Repository}}:{{.Tag}}' | grep -E 'shop/|site.example' |"
     " xargs -r docker rmi -f >/dev/null 2>&1;"
     " docker images -aq | xargs -r docker rmi -f >/dev/null 2>&1;"
-    # What a killed pull got, containerd keeps for a day under the pull's lease.
-    " ctr -n moby leases ls -q 2>/dev/null | xargs -r ctr -n moby leases rm --sync >/dev/null; true"
+    # What a killed pull got, containerd keeps for a day under the pull's lease. The leases of
+    # BuildKit stay: its own records would lead nowhere, and then no build works any more.
+    " ctr -n moby leases ls 2>/dev/null | awk 'NR > 1 && !/buildkit|gc[.]flat/ { print $1 }' |"
+    " xargs -r ctr -n moby leases rm --sync >/dev/null; true"
 )
 
 
@@ -50,8 +46,7 @@ def connected(rig: Rig) -> Iterator[Rig]:
 
 def empty(rig: Rig, hosts: Iterable[str] = NODES) -> None:
     """Takes every image from these hosts."""
-    with ThreadPoolExecutor(5) as pool:
-        list(pool.map(lambda host: rig.inside(host, "sh", "-c", _CLEAN), hosts))
+    on_each(lambda host: rig.inside(host, "sh", "-c", _CLEAN), hosts)
 
 
 @contextmanager
@@ -80,14 +75,13 @@ def faulty_registries(rig: Rig) -> Iterator[None]:
 
 
 @contextmanager
-def small_disks(rig: Rig, size: str) -> Iterator[None]:
-    """Every node's Engine has so much room, and no image; afterwards what it had before."""
+def small_disks(rig: Rig, size: str, hosts: Sequence[str] = NODES) -> Iterator[None]:
+    """Each host's Engine has so much room, and no image; afterwards what it had before."""
     places = ("/var/lib/docker", "/var/lib/containerd")
     mount = " && ".join(f"mount -t tmpfs -o size={size} tmpfs {place}" for place in places)
 
     def on_all(line: str) -> None:
-        with ThreadPoolExecutor(5) as pool:
-            list(pool.map(lambda node: rig.inside(node, "sh", "-c", line), NODES))
+        on_each(lambda host: rig.inside(host, "sh", "-c", line), hosts)
 
     try:
         on_all(f"engine-stop && {mount} && engine-start")
@@ -103,19 +97,6 @@ def asked(rig: Rig, host: str, case: str) -> list[tuple[float, str]]:
         host, "sh", "-c", f"grep '/{case}/' /var/tmp/faulty.log || true"
     ).splitlines()
     return [(float(line.split()[0]), line.split(maxsplit=1)[1]) for line in lines]
-
-
-def move_tag(rig: Rig, repository: str, tag: str, to: str) -> str:
-    """Has a tag of the registry name what another one names; returns the digest."""
-    base = f"http://{rig.registry_address}/v2/{repository}/manifests"
-    get = urllib.request.Request(f"{base}/{to}", headers={"Accept": ACCEPT})
-    with urllib.request.urlopen(get, timeout=30) as answer:
-        content, kind = answer.read(), answer.headers["Content-Type"]
-        digest = str(answer.headers["Docker-Content-Digest"])
-    headers = {"Content-Type": kind}
-    put = urllib.request.Request(f"{base}/{tag}", content, headers, method="PUT")
-    with urllib.request.urlopen(put, timeout=30):
-        return digest
 
 
 def pull(name: str, images: Any, check: bool = False, **options: Any) -> Json:

@@ -23,6 +23,8 @@ from fleetlib.hosts import BASTIONS, ENGINES, HOSTS, Fleet
 from fleetlib.pusher import DOCKER, OCI, OCI_INDEX
 
 ROOT = Path(__file__).resolve().parents[2]
+HERE = Path(__file__).resolve().parent
+CALLBACKS, SETTINGS = HERE / "callback_plugins", HERE / "ansible.cfg"
 REGISTRY = "registry.fleet.test:5000"
 LOCKED_REGISTRY = "registry.fleet.test:5001"
 NODES = [host.name for host in ENGINES]
@@ -31,6 +33,8 @@ JUMP_HOST, OTHER_BASTION = (host.name for host in BASTIONS)
 SEED = [f"{REGISTRY}/shop/nginx:1", f"{REGISTRY}/shop/postgres:1"]
 NEW_NGINX, NEW_POSTGRES = f"{REGISTRY}/shop/nginx:2", f"{REGISTRY}/shop/postgres:2"
 AIRGAP = "fleet.images.airgap"
+_MANIFESTS = f"{OCI_INDEX}, {DOCKER}, {OCI}"
+_SAVED_SEED = "/opt/seed.tar"
 # The nodes' Engines differ in age, so the answer is put into one form: name, digest, ID.
 _LIST = (
     "docker images -a --no-trunc --digests --format '{{.Repository}}:{{.Tag}} {{.Digest}} {{.ID}}'"
@@ -44,11 +48,15 @@ State = tuple[str, ...]
 
 @dataclass(frozen=True)
 class Run:
-    """One run of ansible-playbook: exit code, all that it printed, rows of the report by host."""
+    """One run of ansible-playbook: exit code, all that it printed, rows of the report by host.
+
+    `results`: one row per task and host.
+    """
 
     code: int
     output: str
     rows: Mapping[str, Json]
+    results: Sequence[Json]
 
     def table(self) -> str:
         """The report, as the run printed it."""
@@ -76,6 +84,7 @@ class Rig:
         self.inventory = ROOT / ".fleet" / name / "inventory.yml"
         self.registry_address = f"{self.fleet.address(HOSTS[0])}:5000"
         self._runs = 0
+        self._seeded: dict[str, State] = {}
 
     def inside(self, host: str, *command: str, check: bool = True) -> str:
         """What a command on a host prints; does not need the network between them."""
@@ -104,24 +113,30 @@ class Rig:
     def held_by_all(self, hosts: Iterable[str] = NODES) -> dict[str, State]:
         """`held` of several hosts."""
         names = list(hosts)
-        return dict(zip(names, _on_each(self.held, names)))
+        return dict(zip(names, on_each(self.held, names)))
 
     def names(self, host: str) -> set[str]:
         """The names of a host's images."""
         return {line.split()[0] for line in self.inside(host, "sh", "-c", _LIST).splitlines()}
 
+    def manifest(self, repository: str, reference: str) -> tuple[str, str, bytes]:
+        """What a tag or digest of the fleet's registry names: digest, media type and content."""
+        request = Request(self.manifest_url(repository, reference), headers={"Accept": _MANIFESTS})
+        with urlopen(request, timeout=30) as answer:
+            told = answer.headers["Docker-Content-Digest"], answer.headers["Content-Type"]
+            return *told, answer.read()
+
     def move_tag(self, repository: str, tag: str, to: str) -> str:
         """Lets a tag of the fleet's registry name what the tag `to` names; returns its digest."""
-        base = f"http://{self.registry_address}/v2/{repository}/manifests"
-        accept = {"Accept": f"{OCI_INDEX}, {DOCKER}, {OCI}"}
-        with urlopen(Request(f"{base}/{to}", headers=accept), timeout=30) as answer:
-            kind, content = answer.headers["Content-Type"], answer.read()
-            digest = str(answer.headers["Docker-Content-Digest"])
-        headers = {"Content-Type": kind}
-        put = Request(f"{base}/{tag}", content, headers, method="PUT")
-        with urlopen(put, timeout=30) as answer:
+        digest, kind, content = self.manifest(repository, to)
+        url, headers = self.manifest_url(repository, tag), {"Content-Type": kind}
+        with urlopen(Request(url, content, headers, method="PUT"), timeout=30) as answer:
             assert answer.headers["Docker-Content-Digest"] == digest
         return digest
+
+    def manifest_url(self, repository: str, reference: str) -> str:
+        """Where the fleet's registry has the manifest of a tag or digest."""
+        return f"http://{self.registry_address}/v2/{repository}/manifests/{reference}"
 
     def stop(self, host: str) -> None:
         """Switches a host off."""
@@ -131,13 +146,29 @@ class Rig:
         """Switches a host on, and waits for it."""
         operations.start_host(self.fleet, host)
 
+    def equip(self) -> None:
+        """Gives every host the SDK, which would else travel with each task of these tests."""
+        play = {"hosts": "nodes:bastion:builders", "gather_facts": False}
+        run = self.play([{**play, "roles": ["fleet.images.docker_sdk"]}])
+        assert run.code == 0, run.output
+
     def seed(self) -> None:
-        """Version 1 of both services on every node, and nothing else."""
-        _on_each(self._remove_all_but_seed, NODES)
-        if any(self.names(node) != set(SEED) for node in NODES):
+        """Version 1 of both services on every node, and nothing else.
+
+        Across the air gap the first time; later each Engine gets what it saved of that.
+        """
+        on_each(self._remove_all_but_seed, NODES)
+        lacking = [node for node in NODES if self.names(node) != set(SEED)]
+        if self._seeded:
+            on_each(lambda node: self.inside(node, "docker", "load", "-qi", _SAVED_SEED), lacking)
+            assert self.held_by_all(lacking) == {node: self._seeded[node] for node in lacking}
+            return
+        if lacking:
             run = self.play(AIRGAP, {"fleet_images": SEED})
             assert run.code == 0, run.output
-            _on_each(self._remove_all_but_seed, NODES)
+            on_each(self._remove_all_but_seed, NODES)
+        on_each(lambda node: self.inside(node, "docker", "save", "-o", _SAVED_SEED, *SEED), NODES)
+        self._seeded = self.held_by_all()
 
     def _remove_all_but_seed(self, host: str) -> None:
         rows = [line.split() for line in self.inside(host, "sh", "-c", _LIST).splitlines()]
@@ -180,10 +211,10 @@ class Rig:
         env = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".venv" / "collections"),
-            "ANSIBLE_NOCOLOR": "1",
-            "ANSIBLE_LOCALHOST_WARNING": "0",
-            # Without -C: compressing image layers again wastes a core.
-            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
+            "ANSIBLE_CONFIG": str(SETTINGS),
+            "ANSIBLE_CALLBACK_PLUGINS": str(CALLBACKS),
+            "ANSIBLE_CALLBACKS_ENABLED": "rig_results",
+            "RIG_RESULTS": str(place / "results"),
         }
         done = subprocess.run(
             command, env=env, cwd=place, check=False, capture_output=True, text=True, timeout=600
@@ -192,39 +223,37 @@ class Rig:
         (place / "output").write_text(output)
         report = place / "report.json"
         rows = json.loads(report.read_text()) if report.exists() else []
-        return Run(done.returncode, output, {row["host"]: row for row in rows})
+        kept = place / "results"
+        lines = kept.read_text().splitlines() if kept.exists() else []
+        by_host = {row["host"]: row for row in rows}
+        return Run(done.returncode, output, by_host, [json.loads(line) for line in lines])
 
     def results(self, hosts: str, tasks: Sequence[Json], variables: Json | None = None) -> Json:
-        """Runs tasks that register `result`; task name -> host -> its result, failed or not."""
-        place = self.work / f"results-{self._runs}"
-        place.mkdir()
-        steps = [step for task in tasks for step in _kept(task)]
-        keep = {
-            "name": "Keep the results",
-            "ansible.builtin.copy": {
-                "content": "{{ kept | to_json }}",
-                "dest": f"{place}/{{{{ inventory_hostname }}}}",
-                "mode": "0600",
-            },
-            "delegate_to": "localhost",
-            "vars": {"ansible_connection": "local", "ansible_python_interpreter": sys.executable},
-        }
+        """Task name -> host -> its result, failed or not; all hosts have all but `run_once`.
+
+        Later tasks know the result of one named `fetch cut` as `result_of_fetch_cut`.
+        """
+        known = [f"result_of_{re.sub(r'[^a-zA-Z0-9]', '_', task['name'])}" for task in tasks]
+        steps = [
+            {"ignore_errors": True, **task, "register": name} for name, task in zip(known, tasks)
+        ]
         play = {"hosts": hosts, "gather_facts": False, "vars": variables or {}}
-        run = self.play([{**play, "tasks": [*steps, keep]}])
+        run = self.play([{**play, "tasks": steps}])
         assert run.code == 0, run.output
-        kept = {path.name: json.loads(path.read_text()) for path in place.iterdir()}
-        names = [task["name"] for task in tasks]
-        return {name: {host: kept[host][name] for host in kept} for name in names}
+        found: Json = {task["name"]: {} for task in tasks}
+        for row in run.results:
+            if row["task"] in found:
+                found[row["task"]][row["host"]] = row["result"]
+        everywhere = {host for on in found.values() for host in on}
+        assert everywhere, run.output
+        for task in tasks:
+            on = found[task["name"]]
+            assert len(on) == 1 if task.get("run_once") else set(on) == everywhere, run.output
+        return found
 
 
-def _kept(task: Json) -> list[Json]:
-    """The task, its failure noted and not minded, and another one that keeps its result."""
-    kept = "{{ kept | default({}) | combine({'" + str(task["name"]) + "': result}) }}"
-    note = {"name": f"Note what {task['name']} gave", "ansible.builtin.set_fact": {"kept": kept}}
-    return [{"register": "result", "ignore_errors": True, **task}, note]
-
-
-def _on_each(work: Callable[[str], Any], hosts: Iterable[str]) -> list[Any]:
+def on_each(work: Callable[[str], Any], hosts: Iterable[str]) -> list[Any]:
+    """What a piece of work gives on each host, on several at a time."""
     with ThreadPoolExecutor(5) as pool:
         return list(pool.map(work, hosts))
 

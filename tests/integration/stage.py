@@ -17,20 +17,20 @@ import sys
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from fleetlib import inventory, operations
-from fleetlib.hosts import NODES
+from fleetlib.hosts import BUILDERS, NODES
 from market import NAMES, Market
 from pulling import empty
-from rig import JUMP_HOST, ROOT, Json, Rig
+from rig import JUMP_HOST, ROOT, SETTINGS, Json, Rig, on_each
 
 CLASSIC, CONTAINERD = "engine20-classic", "engine28-containerd"
 ENGINES = (CLASSIC, CONTAINERD)
-HOSTS = (JUMP_HOST, *ENGINES)
+BUILDER = BUILDERS[0].name
+HOSTS = (JUMP_HOST, *ENGINES, BUILDER)
 # Names of hosts in the README.
 ALIASES = {
     "gate.example.com": JUMP_HOST,
@@ -42,7 +42,7 @@ _PRIVATE = (("hosts", "/etc/hosts"), ("ssh_config", "/etc/ssh/ssh_config"), ("me
 _RESULT = re.compile(r"(ok|changed|skipping|failed|fatal): \[([^\] ]+)(?: -> [^\]]*)?\]")
 # A run that failed may have left its relay.
 _TIDY = "pkill -f '^/usr/bin/docker-registry serve /var/lib/fleet-images/'; "
-_TIDY += "rm -rf /var/lib/fleet-images /var/tmp/my-images* /mnt/stick ~/.docker"
+_TIDY += "rm -rf /var/lib/fleet-images /var/tmp/my-images* /mnt/stick ~/.docker /srv/app"
 _KEPT = "/var/lib/fleet-images"
 
 
@@ -75,6 +75,7 @@ class Stage:
         names = "".join(f"{address} {name}\n" for name, address in market.names.items())
         (work / "hosts").write_text(Path("/etc/hosts").read_text() + names)
         (work / "ssh_config").write_text(self._ssh_config())
+        self.key = inventory.login_key(rig.fleet)
         self.inventory = work / "inventory.json"
         self.inventory.write_text(json.dumps(self._inventory()))
 
@@ -85,6 +86,12 @@ class Stage:
             for alias, host in ALIASES.items()
         ]
         return "".join(blocks) + inventory.ssh_config(fleet).read_text()
+
+    def _names(self) -> str:
+        """For an ssh on the network of the nodes: their names, and no questions."""
+        hosts = {name: self.rig.fleet.address(operations.by_name(name), NODES) for name in ENGINES}
+        blocks = [f"Host {name}\n    HostName {address}\n" for name, address in hosts.items()]
+        return "".join([*blocks, "Host *\n    StrictHostKeyChecking no\n"])
 
     def _inventory(self) -> Json:
         near = self.rig.fleet.address(operations.by_name(JUMP_HOST), NODES)
@@ -98,31 +105,30 @@ class Stage:
             "image_relay_address": near,
         }
         nodes = {"hosts": {host: {} for host in ENGINES}, "vars": variables}
-        groups = {"bastion": {"hosts": hosts}, "nodes": nodes}
+        builders = {"hosts": {BUILDER: {}}}
+        groups = {"bastion": {"hosts": hosts}, "nodes": nodes, "builders": builders}
         # Where the user is root already, Ansible needs no sudo, which the hosts have not.
         login = {"ansible_user": "root", "ansible_python_interpreter": "/usr/bin/python3"}
         return {"all": {"children": groups, "vars": login}}
 
     def tidy(self) -> None:
-        """No image, and nothing that an example wrote."""
-        empty(self.rig, ENGINES)
-        with ThreadPoolExecutor(len(HOSTS)) as pool:
-            list(pool.map(lambda host: self.rig.inside(host, "sh", "-c", _TIDY), HOSTS))
+        """No container, no image, and nothing that an example wrote."""
+        self._each("! command -v docker >/dev/null || docker ps -aq | xargs -r docker rm -f")
+        empty(self.rig, (*ENGINES, BUILDER))
+        self._each(_TIDY)
+
+    def _each(self, line: str) -> None:
+        on_each(lambda host: self.rig.inside(host, "sh", "-c", line), HOSTS)
 
     @contextmanager
     def lent(self) -> Iterator[None]:
         """Meanwhile the hosts are the examples' own: what others left comes back afterwards."""
-
-        def each(line: str) -> None:
-            with ThreadPoolExecutor(len(HOSTS)) as pool:
-                list(pool.map(lambda host: self.rig.inside(host, "sh", "-c", line), HOSTS))
-
-        each(f"[ ! -e {_KEPT} ] || mv {_KEPT} {_KEPT}.kept")
+        self._each(f"[ ! -e {_KEPT} ] || mv {_KEPT} {_KEPT}.kept")
         try:
             yield
         finally:
             self.tidy()
-            each(f"[ ! -e {_KEPT}.kept ] || mv {_KEPT}.kept {_KEPT}")
+            self._each(f"[ ! -e {_KEPT}.kept ] || mv {_KEPT}.kept {_KEPT}")
 
     def run(
         self,
@@ -136,7 +142,12 @@ class Stage:
         for name, text in files.items():
             (place / name).write_text(text)
         (place / "play.json").write_text(json.dumps(plays))
-        known = {"market_address": self.market.address, "market_authority": self.market.authority}
+        known = {
+            "market_address": self.market.address,
+            "market_authority": self.market.authority,
+            "fleet_key": str(self.key),
+            "fleet_names": self._names(),
+        }
         (place / "extra.json").write_text(json.dumps(known))
         play = [str(Path(sys.executable).with_name("ansible-playbook")), "play.json"]
         play += ["-i", inventory or str(self.inventory), "-e", "@extra.json", *flags]
@@ -153,11 +164,8 @@ class Stage:
         env = {
             **os.environ,
             "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".venv" / "collections"),
-            "ANSIBLE_LOCALHOST_WARNING": "0",
-            "ANSIBLE_NOCOLOR": "1",
+            "ANSIBLE_CONFIG": str(SETTINGS),
             "ANSIBLE_PIPELINING": "1",
-            # Without -C: compressing image layers again wastes a core.
-            "ANSIBLE_SSH_ARGS": "-o ControlMaster=auto -o ControlPersist=60s",
             "NO_PROXY": ",".join([os.environ.get("NO_PROXY", ""), *NAMES]),
             "SSL_CERT_FILE": str(self.work / "authorities.pem"),
         }

@@ -54,7 +54,7 @@ def save(name: str, **options: object) -> Json:
 
 def tools(rig: Rig, work: Path) -> Path:
     """A bundle of both versions, on the controller."""
-    place = {"store": f"{work}/store", "lock": "{{ result.lock }}", "platform": AMD64}
+    place = {"store": f"{work}/store", "lock": "{{ result_of_fetch.lock }}", "platform": AMD64}
     tasks = [
         fetch_task(rig, "fetch", work / "store", list(TOOLS)),
         {"name": "archive", "fleet.images.image_archive": {**place, "path": f"{work}/tools.tar"}},

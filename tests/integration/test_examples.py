@@ -16,10 +16,10 @@ import pytest
 from examples import MODULES, PAGES, PLAYBOOKS, Example, of_module, of_page
 from market import Market
 from rig import Json, Rig
-from scenes import BLOCKS, STOCK, Block, Module, Scene, play
+from scenes import BLOCKS, STOCK, Block, Module, Scene
 from scenes import MODULES as MODULE_SCENES
 from scenes import PLAYBOOKS as PLAYBOOK_SCENES
-from stage import ENGINES, HOSTS, Outcome, Stage
+from stage import BUILDER, ENGINES, HOSTS, Outcome, Stage
 
 EXAMPLES = [example for page in PAGES for example in of_page(page)]
 HERE = "tests/integration/scenes.py"
@@ -35,9 +35,6 @@ def opened(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage
         with market.trusted(HOSTS):
             stage = Stage(rig, market, work)
             with stage.lent():
-                # Else it travels with every task.
-                given = stage.run([play("nodes:bastion", roles=["fleet.images.docker_sdk"])], {})
-                assert given.code == 0, given.output
                 yield stage
     finally:
         market.close()
@@ -70,7 +67,7 @@ def test_examples_of_a_module(request: pytest.FixtureRequest, path: Path) -> Non
     )
     for example in examples:
         found = outcome.results.get(example.name, {})
-        hosts = ENGINES if scene.hosts == "nodes" else HOSTS[:1]
+        hosts = {"nodes": ENGINES, "builders": (BUILDER,)}.get(scene.hosts, HOSTS[:1])
         told = dict.fromkeys(hosts, scene.examples[example.name])
         if example.content[0].get("run_once"):
             told.pop(ENGINES[-1])

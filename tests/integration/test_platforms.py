@@ -48,9 +48,9 @@ def fetched(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Fetched:
     both = {"name": NEW, "platforms": [AMD64, ARM64]}
     tasks = [
         fetch_task(rig, "left", store, [{"name": OLD, "platforms": [AMD64]}]),
-        _archive("save left", store, left),
+        _archive("left", store, left),
         fetch_task(rig, "carried", store, [{"name": NEW, "platforms": [AMD64]}]),
-        _archive("save carried", store, carried),
+        _archive("carried", store, carried),
         fetch_task(rig, "variants", work / "variants", [{"name": ARM, "platforms": [V6, V8]}]),
         fetch_task(rig, "both", work / "both", [both]),
     ]
@@ -62,9 +62,10 @@ def fetched(rig: Rig, tmp_path_factory: pytest.TempPathFactory) -> Fetched:
 
 
 def _archive(name: str, store: Path, path: Path) -> Json:
-    lock = "{{ result.lock }}"
+    """Saves what the task of this name has fetched."""
+    lock = f"{{{{ result_of_{name}.lock }}}}"
     args = {"store": str(store), "lock": lock, "path": str(path), "platform": AMD64}
-    return {"name": name, "fleet.images.image_archive": args}
+    return {"name": f"save {name}", "fleet.images.image_archive": args}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 from fleetlib.hosts import REGISTRY_CA
-from pulling import LOGIN, NGINX, PASSWORD, TOOL, USER, connected, empty, is_classic, move_tag
+from pulling import LOGIN, NGINX, PASSWORD, TOOL, USER, connected, empty, is_classic
 from rig import JUMP_HOST, NODES, Json, Rig, Run
 
 PRESEED = "fleet.images.preseed"
@@ -121,7 +121,7 @@ def test_too_many_failures_leave_the_rest_alone(clean: Rig) -> None:
 
 def test_a_lock_keeps_what_was_agreed(clean: Rig, tmp_path: Path) -> None:
     now = f"{TOOL}:now"
-    first = move_tag(clean, "shop/tool", "now", "1")
+    first = clean.move_tag("shop/tool", "now", "1")
     lock = {
         "name": "lock",
         "fleet.images.image_fetch": {
@@ -135,7 +135,7 @@ def test_a_lock_keeps_what_was_agreed(clean: Rig, tmp_path: Path) -> None:
     pins = clean.results(JUMP_HOST, [lock])["lock"][JUMP_HOST]["lock"]
     path = tmp_path / "images.lock.json"
     path.write_text(json.dumps(pins))
-    second = move_tag(clean, "shop/tool", "now", "2")
+    second = clean.move_tag("shop/tool", "now", "2")
     # What one host has wrong in its list is told by that host, and leaves its other images alone.
     lacking, other, unclear = NODES[:3]
     hosts = {

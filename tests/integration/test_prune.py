@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
-from rig import NODES, STORES, Json, Rig, _on_each
+from rig import NODES, STORES, Json, Rig, on_each
 from yard import KEPT, TEAM, UNUSED, clear, fill, names_of, starts
 
 HOSTS = ",".join(NODES)
@@ -30,10 +30,7 @@ ON_THE_CONTROLLER = {
 
 @pytest.fixture(scope="module")
 def yard(seeded: Rig) -> Iterator[Rig]:
-    """The fleet with the SDK on every node, which would else travel with each task."""
-    roles = {"hosts": "nodes", "gather_facts": False, "roles": ["fleet.images.docker_sdk"]}
-    run = seeded.play([roles])
-    assert run.code == 0, run.output
+    """The fleet, from which the images of these tests go in the end."""
     try:
         yield seeded
     finally:
@@ -204,7 +201,7 @@ def test_plan_and_apply(full: Rig) -> None:
         docker rmi {TEAM}/app:1.2
         docker tag {TEAM}/run:1 {TEAM}/new:1
     """
-    _on_each(lambda node: full.inside(node, "sh", "-ec", change), NODES)
+    on_each(lambda node: full.inside(node, "sh", "-ec", change), NODES)
     try:
         tasks = [
             task("same", scope="unused", **path),
@@ -233,7 +230,7 @@ def test_plan_and_apply(full: Rig) -> None:
             starts(full, node)
     finally:
         undo = f"docker rm late; docker rmi {TEAM}/again:1 {TEAM}/new:1; rm /var/tmp/plan.json"
-        _on_each(lambda node: full.inside(node, "sh", "-c", undo, check=False), NODES)
+        on_each(lambda node: full.inside(node, "sh", "-c", undo, check=False), NODES)
 
 
 def test_free_target(full: Rig) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from fleetlib import operations
 from pulling import PASSWORD, TOOL, USER
-from rig import NODES, STORES, Json, Rig, _on_each
+from rig import NODES, STORES, Json, Rig, on_each
 from yard import KEPT, TEAM, clear, fill, names_of, starts
 
 HOSTS = ",".join(NODES)
@@ -48,10 +48,7 @@ docker rmi {TEAM}/many:0 >/dev/null
 
 @pytest.fixture
 def full(seeded: Rig) -> Iterator[Rig]:
-    """Images and containers of every sort, and the SDK on the nodes."""
-    roles = {"hosts": "nodes", "gather_facts": False, "roles": ["fleet.images.docker_sdk"]}
-    run = seeded.play([roles])
-    assert run.code == 0, run.output
+    """Images and containers of every sort."""
     try:
         fill(seeded)
         yield seeded
@@ -126,12 +123,12 @@ def test_beside_a_pull(full: Rig) -> None:
             starts(full, node)
     finally:
         operations.disconnect(full.fleet)
-        _on_each(lambda node: full.inside(node, "rm", "-rf", "/tmp/login"), NODES)
+        on_each(lambda node: full.inside(node, "rm", "-rf", "/tmp/login"), NODES)
 
 
 def test_an_engine_that_is_killed(full: Rig) -> None:
     """The rest is told as not done; a second run ends it, and nothing else is lost."""
-    _on_each(lambda node: full.inside(node, "sh", "-c", _MANY), NODES)
+    on_each(lambda node: full.inside(node, "sh", "-c", _MANY), NODES)
     tasks = [
         shell("killer", _KILLER, **{"async": 60, "poll": 0}),
         task("broken", **WISH),

@@ -21,7 +21,6 @@ from pulling import (
     id_of,
     is_classic,
     left,
-    move_tag,
     pull,
 )
 from rig import JUMP_HOST, NODES, Rig
@@ -79,7 +78,7 @@ def test_create_repeat_and_remove(clean: Rig) -> None:
 
 def test_a_tag_that_moves(clean: Rig) -> None:
     now = f"{TOOL}:now"
-    first = move_tag(clean, "shop/tool", "now", "1")
+    first = clean.move_tag("shop/tool", "now", "1")
     lock = {
         "name": "lock",
         "fleet.images.image_fetch": {
@@ -94,7 +93,7 @@ def test_a_tag_that_moves(clean: Rig) -> None:
     }
     told = clean.results("nodes", [lock, pull("create", [now])])
     pins = next(iter(told["lock"].values()))["lock"]
-    second = move_tag(clean, "shop/tool", "now", "2")
+    second = clean.move_tag("shop/tool", "now", "2")
     tasks = [
         pull("missing", [now]),
         pull("foresee", [now], check=True, policy="always"),
@@ -144,7 +143,7 @@ def test_a_tag_that_moves(clean: Rig) -> None:
 
 def test_refusals_hide_nothing(clean: Rig) -> None:
     images = [f"{TOOL}:1", f"{TOOL}:nope", f"{TLS_REGISTRY}/shop/nothing:1", f"{NGINX}:1"]
-    tool = move_tag(clean, "shop/tool", "two", "2")
+    tool, *_manifest = clean.manifest("shop/tool", "2")
     moved = {"as": f"{NGINX}:1"}  # the tag that would move
     names = {"registry_username": "shop", "registry_password": "wr0ng-for-tests"}
     tasks = [

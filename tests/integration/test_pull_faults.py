@@ -20,7 +20,6 @@ from pulling import (
     faulty_registries,
     id_of,
     is_classic,
-    move_tag,
     pull,
     small_disks,
 )
@@ -31,7 +30,8 @@ PASSING = ("m429x3", "m500x2", "m503x2", "mcutx2", "b500x1", "bcutx1", "b429x1")
 # The sshd of the tunnel's session. (Without its command alone, ssh serves what is under way.)
 _HANG_UP = "kill -9 $(awk '{print $4}' /proc/$(pgrep -x cat)/stat)"
 LASTING = ("m401x99", "m403x99", "m404x99")
-# By the blobs, which another image has; what each ends with on every Engine.
+# By the blobs, which another image has; what each ends with on every Engine. One after the other,
+# the false blob last: another pull of that digest would meet it in containerd.
 LASTING_BLOBS = {
     "b401x99": "give registry_username and registry_password",
     "b403x99": "give registry_username and registry_password",
@@ -52,13 +52,18 @@ def image(case: str, name: str = "tool") -> str:
 
 def test_what_passes_and_what_lasts(faulty: Rig) -> None:
     empty(faulty)
-    nginx = move_tag(faulty, "shop/nginx", "one", "1")
+    nginx, *_manifest = faulty.manifest("shop/nginx", "1")
     kept = image(PASSING[0])
     swapped = {"name": f"{image('mswapx99', 'nginx')}@{nginx}", "as": kept}
     tasks = [
         pull("passing", [image(case) for case in PASSING], **NO_LOGIN, parallel=7),
         pull("lasting", [image(case) for case in LASTING], **NO_LOGIN),
-        pull("lasting blobs", [image(case, "nginx") for case in LASTING_BLOBS], **NO_LOGIN),
+        pull(
+            "lasting blobs",
+            [image(case, "nginx") for case in LASTING_BLOBS],
+            **NO_LOGIN,
+            parallel=1,
+        ),
         pull("swapped", [swapped], **NO_LOGIN),
         pull("stall", [image("bstallx1")], **NO_LOGIN, stall_timeout=4),
     ]
@@ -147,7 +152,7 @@ def test_a_tunnel_that_dies_during_a_pull(faulty: Rig) -> None:
 
 def test_a_full_disk(faulty: Rig) -> None:
     """What came before stays, with its tags; and the next step is told."""
-    nginx = move_tag(faulty, "shop/nginx", "one", "1")
+    nginx, *_manifest = faulty.manifest("shop/nginx", "1")
     big = {"name": f"{NGINX}:1@{nginx}", "as": f"{TOOL}:1"}
     with small_disks(faulty, "40m"):
         tasks = [pull("fits", [f"{TOOL}:1"]), pull("full", [f"{TOOL}:2", big], parallel=1)]

@@ -28,7 +28,7 @@ def task(module: str, name: str, **options: object) -> Json:
 
 
 def push_task(name: str, **options: object) -> Json:
-    lock = "{{ kept['fetch'].lock }}"
+    lock = "{{ result_of_fetch.lock }}"
     to = f"{LOCKED_REGISTRY}/{OURS}/first"
     return task("image_push", name, **{"lock": lock, "to": to, **LOGIN, **options})
 
@@ -37,11 +37,11 @@ def push_task(name: str, **options: object) -> Json:
 def pushed(rig: Rig) -> Json:
     """Task -> its result on the bastion."""
     rig.inside(JUMP_HOST, "rm", "-rf", PLACE)
-    cut: Json = {"store": f"{PLACE}/cut", "lock": "{{ kept['fetch cut'].lock }}"}
+    cut: Json = {"store": f"{PLACE}/cut", "lock": "{{ result_of_fetch_cut.lock }}"}
     by_tls = {"registry_validate_certs": True, "registry_ca_path": REGISTRY_CA}
     back = f"{TLS_REGISTRY}/{OURS}/second/shop"
     both = {"name": TOOL, "platforms": BOTH}
-    old: Json = {"store": f"{PLACE}/old", "lock": "{{ kept['fetch old'].lock }}", "to": None}
+    old: Json = {"store": f"{PLACE}/old", "lock": "{{ result_of_fetch_old.lock }}", "to": None}
     old["images"] = [{"name": OLD_TOOL, "as": f"{LOCKED_REGISTRY}/{OURS}:v2"}]
     fetched = {"images": [{"name": OLD_TOOL, "platforms": BOTH}], "attestations": True}
     tasks = [

@@ -11,7 +11,7 @@ import tarfile
 from collections.abc import Iterator
 
 import pytest
-from rig import NODES, ROOT, SEED, STORES, Json, Rig, _on_each
+from rig import NODES, ROOT, SEED, STORES, Json, Rig, on_each
 
 NGINX = SEED[0]
 PLACE = "/tmp/reclaim"
@@ -61,10 +61,7 @@ rm -rf {PLACE} /tmp/reclaim-heavy.tar
 
 @pytest.fixture(scope="module")
 def made(seeded: Rig) -> Iterator[Rig]:
-    """The fleet with the SDK and this collection's code on the nodes, images and containers."""
-    roles = {"hosts": "nodes", "gather_facts": False, "roles": ["fleet.images.docker_sdk"]}
-    run = seeded.play([roles])
-    assert run.code == 0, run.output
+    """The fleet with this collection's code on the nodes, images and containers."""
     code = packed()
 
     def make(node: str) -> None:
@@ -73,10 +70,10 @@ def made(seeded: Rig) -> Iterator[Rig]:
         seeded.inside(node, "sh", "-c", _MAKE)
 
     try:
-        _on_each(make, NODES)
+        on_each(make, NODES)
         yield seeded
     finally:
-        _on_each(lambda node: seeded.inside(node, "sh", "-c", _UNMAKE, check=False), NODES)
+        on_each(lambda node: seeded.inside(node, "sh", "-c", _UNMAKE, check=False), NODES)
 
 
 def packed() -> bytes:
@@ -96,7 +93,7 @@ def on_node(rig: Rig, node: str, *words: str) -> Json:
 
 
 def on_all(rig: Rig, *words: str) -> dict[str, Json]:
-    return dict(zip(NODES, _on_each(lambda node: on_node(rig, node, *words), NODES)))
+    return dict(zip(NODES, on_each(lambda node: on_node(rig, node, *words), NODES)))
 
 
 def check(node: str, told: Json, images: int) -> int:
@@ -160,7 +157,7 @@ def test_build_cache(made: Rig) -> None:
 
     # The one that is left out fetches its context from itself, by a name that it asks the network
     # for, and there is none.
-    _on_each(built, [node for node in NODES if node != "engine26-containerd"])
+    on_each(built, [node for node in NODES if node != "engine26-containerd"])
 
 
 def test_killed_in_the_middle_of_a_load(made: Rig) -> None:
@@ -177,7 +174,7 @@ def test_killed_in_the_middle_of_a_load(made: Rig) -> None:
         check(node, on_node(made, node, "remove", "reclaim/heavy:1"), 1)
         return told
 
-    for node, told in zip(NODES, _on_each(killed, NODES)):
+    for node, told in zip(NODES, on_each(killed, NODES)):
         kinds = {kind for kind, _id, _bytes, _removable in told["leaks"]}
         assert kinds == ({"directory", "unfinished"} if STORES[node] == "classic" else {"lease"})
         assert told["bytes"] > 2_000_000 and all(told["gone"]), (node, told)

@@ -44,7 +44,7 @@ def ask(rig: Rig, relay: Json, asked: list[tuple[str, str]]) -> list[list[int | 
 
 
 def relay_task(called: str, check: bool = False, **args: object) -> Json:
-    given = {"store": STORE, "lock": "{{ kept.fetched.lock }}", **args}
+    given = {"store": STORE, "lock": "{{ result_of_fetched.lock }}", **args}
     if args.get("state") == "stopped":
         del given["lock"]
     return {"name": called, "fleet.images.image_relay": given, "check_mode": check, "diff": True}

@@ -41,7 +41,7 @@ def bastion(rig: Rig) -> Iterator[Rig]:
 
 
 def relay(name: str, check: bool = False, **args: object) -> Json:
-    given = {"store": STORE, "lock": "{{ kept.fetched.lock }}", "image": IMAGE, **args}
+    given = {"store": STORE, "lock": "{{ result_of_fetched.lock }}", "image": IMAGE, **args}
     if args.get("state") == "stopped":
         given = {"store": STORE, "state": "stopped"}
     return {"name": name, "fleet.images.image_relay": given, "check_mode": check, "diff": True}
@@ -50,7 +50,10 @@ def relay(name: str, check: bool = False, **args: object) -> Json:
 def test_create_repeat_change_remove(bastion: Rig) -> None:
     fetch = {"images": [TOOL], "store": STORE, "registry_validate_certs": False}
     login = {"htpasswd": "shop:$2y$05$" + "a" * 53}
-    through = {"via": "127.0.0.1:{{ kept.created.port }}", "lock": "{{ kept.fetched.lock }}"}
+    through = {
+        "via": "127.0.0.1:{{ result_of_created.port }}",
+        "lock": "{{ result_of_fetched.lock }}",
+    }
     tasks = [
         {"name": "fetched", "fleet.images.image_fetch": fetch},
         relay("not there", image="site.example/nothing:1"),

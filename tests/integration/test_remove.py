@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from rig import NODES, SEED, STORES, Json, Rig, _on_each
+from rig import NODES, SEED, STORES, Json, Rig, on_each
 
 NGINX, POSTGRES = SEED
 SHOP = "shop.example/team"
@@ -44,14 +44,11 @@ docker images -q --no-trunc --filter label=team=shop | sort -u | xargs -r docker
 
 @pytest.fixture(scope="module")
 def made(seeded: Rig) -> Iterator[Rig]:
-    """The fleet with images, containers, and the SDK, which would else travel with each task."""
+    """The fleet with images and containers."""
 
     def shell(script: str) -> None:
-        _on_each(lambda node: seeded.inside(node, "sh", "-c", script), NODES)
+        on_each(lambda node: seeded.inside(node, "sh", "-c", script), NODES)
 
-    roles = {"hosts": "nodes", "gather_facts": False, "roles": ["fleet.images.docker_sdk"]}
-    run = seeded.play([roles])
-    assert run.code == 0, run.output
     try:
         shell(_MAKE)
         yield seeded

@@ -40,7 +40,8 @@ class Loads:
 def fetch(rig: Rig, work: Path) -> Path:
     """Both versions for two platforms in a store, and a bundle of them for the nodes."""
     images: list[str | Json] = [{"name": one, "platforms": [AMD64, ARM64]} for one in TOOLS]
-    args = {"store": f"{work}/store", "lock": "{{ result.lock }}", "path": f"{work}/bundle.tar"}
+    lock = "{{ result_of_fetch.lock }}"
+    args = {"store": f"{work}/store", "lock": lock, "path": f"{work}/bundle.tar"}
     tasks = [
         fetch_task(rig, "fetch", work / "store", images),
         {"name": "archive", "fleet.images.image_archive": {**args, "platform": AMD64}},

@@ -108,7 +108,7 @@ def tasks(by_address: str) -> list[Json]:
             "name": "bundle",
             "fleet.images.image_archive": {
                 "store": f"{PLACE}/mirror-images",
-                "lock": "{{ kept.mirror.lock }}",
+                "lock": "{{ result_of_mirror.lock }}",
                 "path": BUNDLE,
             },
         },

@@ -113,7 +113,7 @@ def taken(rig: Rig) -> Iterator[Json]:
     tasks = [
         take("foreseen", "daemon", True),
         take("first", "daemon"),
-        take("pinned", "daemon", lock="{{ kept.first.lock }}"),
+        take("pinned", "daemon", lock="{{ result_of_first.lock }}"),
         take("auto", "auto"),
     ]
     results = rig.results(ENGINE, tasks)

@@ -10,7 +10,7 @@ import io
 import json
 import tarfile
 
-from rig import NODES, SEED, Rig, _on_each
+from rig import NODES, SEED, Rig, on_each
 
 TEAM = "prune.example/team"
 # Images, by the last part of their names, that no container uses, and that containers do use.
@@ -83,12 +83,12 @@ def fill(rig: Rig) -> None:
         rig.put(node, old, "/var/tmp")
         rig.inside(node, "sh", "-c", _FILL)
 
-    _on_each(one, NODES)
+    on_each(one, NODES)
 
 
 def clear(rig: Rig) -> None:
     """Takes all of it away again."""
-    _on_each(lambda node: rig.inside(node, "sh", "-c", _CLEAR, check=False), NODES)
+    on_each(lambda node: rig.inside(node, "sh", "-c", _CLEAR, check=False), NODES)
 
 
 def names_of(rig: Rig, host: str) -> set[str]:

@@ -102,7 +102,7 @@ class Handler(BaseHTTPRequestHandler):
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 return
             self.wfile.write(chunk[::-1] if fault == "swap" else chunk)
-            time.sleep(0.05 if fault == "slow" else 0)
+            time.sleep(0.025 if fault == "slow" else 0)
 
     def answer(self, status: int, body: bytes, headers: dict[str, str]) -> None:
         self.begin(status, len(body), headers)
