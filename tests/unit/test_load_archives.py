@@ -116,7 +116,7 @@ class Controller:
         if result["errors"] and self.transport == "ssh":
             return {**result, "failed": True}
         # Nobody reads a tar's last blocks: the load may be over before they came.
-        self.sent = [_content(Path(part["path"])) for part in params["parts"]]
+        self.sent = [_content(**part) for part in params["parts"]]
         return result
 
     def _can_pipe(self) -> bool:
@@ -139,9 +139,11 @@ class Controller:
         return name
 
 
-def _content(part: Path) -> bytes:
-    deadline = time.monotonic() + 10
-    while not part.exists() and time.monotonic() < deadline:
+def _content(path: str, size: int, **_sums: object) -> bytes:
+    """A part, once all of it is there: `cp` writes piece by piece."""
+    part, deadline = Path(path), time.monotonic() + 10
+    while not part.exists() or part.stat().st_size < size:
+        assert time.monotonic() < deadline, part
         time.sleep(0.01)
     return part.read_bytes()
 
