@@ -84,7 +84,7 @@ class Rig:
         self.inventory = ROOT / ".fleet" / name / "inventory.yml"
         self.registry_address = f"{self.fleet.address(HOSTS[0])}:5000"
         self._runs = 0
-        self._seeded: dict[str, State] = {}
+        self._saved = False  # whether every Engine has what it saved of the first seed
 
     def inside(self, host: str, *command: str, check: bool = True) -> str:
         """What a command on a host prints; does not need the network between them."""
@@ -159,16 +159,22 @@ class Rig:
         """
         on_each(self._remove_all_but_seed, NODES)
         lacking = [node for node in NODES if self.names(node) != set(SEED)]
-        if self._seeded:
-            on_each(lambda node: self.inside(node, "docker", "load", "-qi", _SAVED_SEED), lacking)
-            assert self.held_by_all(lacking) == {node: self._seeded[node] for node in lacking}
-            return
-        if lacking:
+        if self._saved:
+            on_each(self._restore, lacking)
+        elif lacking:
             run = self.play(AIRGAP, {"fleet_images": SEED})
             assert run.code == 0, run.output
-            on_each(self._remove_all_but_seed, NODES)
-        on_each(lambda node: self.inside(node, "docker", "save", "-o", _SAVED_SEED, *SEED), NODES)
-        self._seeded = self.held_by_all()
+        on_each(self._remove_all_but_seed, lacking)
+        if not self._saved:
+            save = ("docker", "save", "-o", _SAVED_SEED, *SEED)
+            on_each(lambda node: self.inside(node, *save), NODES)
+            self._saved = True
+
+    def _restore(self, host: str) -> None:
+        """What is left of it goes first: containerd keeps a record of what a load replaces."""
+        self.inside(host, "docker", "rmi", "--force", *SEED, check=False)
+        self.inside(host, "docker", "load", "-qi", _SAVED_SEED)
+        assert self.names(host) == set(SEED), self.held(host)
 
     def _remove_all_but_seed(self, host: str) -> None:
         rows = [line.split() for line in self.inside(host, "sh", "-c", _LIST).splitlines()]
